@@ -1,0 +1,216 @@
+//! The names of things, checked once when they are read and carried as types from then on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use crate::random;
+
+/// A name that breaks its rule; `Display` says which rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidId(&'static str);
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $rule:expr, $says:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(Box<str>);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let rule: fn(&str) -> bool = $rule;
+                if rule(text) { Ok(Self(text.into())) } else { Err(InvalidId($says)) }
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0.into()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The public half of an API key: 12 base62 characters. May be logged and listed.
+    KeyId,
+    |text| text.len() == 12 && text.bytes().all(random::is_base62),
+    "a key id is 12 letters and digits"
+);
+
+name!(
+    /// A licence's id: 12 base62 characters.
+    LicenceId,
+    |text| text.len() == 12 && text.bytes().all(random::is_base62),
+    "a licence id is 12 letters and digits"
+);
+
+name!(
+    /// A group of resources; also a `scope` token (RFC 6749 §3.3).
+    GroupId,
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.'))
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+    },
+    "a group is 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit"
+);
+
+name!(
+    /// A licensee's name, which is also the user-id of its Basic credentials (RFC 7617: no colon).
+    AccountName,
+    |text| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b'@' | b'+'))
+            && text.as_bytes()[0].is_ascii_alphanumeric()
+    },
+    "an account name is 1 to 128 letters, digits and '-', '_', '.', '@', '+', beginning with a letter or digit"
+);
+
+name!(
+    /// A route's id, and its label in metrics and logs.
+    RouteId,
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.'))
+    },
+    "a route id is 1 to 64 of a-z, 0-9, '-', '_' and '.'"
+);
+
+impl KeyId {
+    /// A new id, unpredictable and for all purposes unique.
+    pub fn random() -> Self {
+        Self(random::base62(12).into())
+    }
+}
+
+impl LicenceId {
+    /// A new id.
+    pub fn random() -> Self {
+        Self(random::base62(12).into())
+    }
+}
+
+/// A token's `jti` (RFC 7519 §4.1.7): 128 random bits, written as 22 base64url characters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId([u8; 16]);
+
+impl TokenId {
+    /// A new id.
+    pub fn random() -> Self {
+        Self(random::bytes())
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let mut raw = [0u8; 16];
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut raw) {
+            Ok(16) if text.len() == 22 => Ok(Self(raw)),
+            _ => Err(InvalidId("a token id is 22 base64url characters")),
+        }
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0u8; 22];
+        let len = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).unwrap_or(0);
+        f.write_str(std::str::from_utf8(&text[..len]).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The number of one request, in its log line, its answer's `X-Request-Id` and its problem's `instance`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestId(pub u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Groups in their canonical order, without repeats.
+pub type Groups = std::collections::BTreeSet<GroupId>;
+
+/// A space-separated `scope` (RFC 6749 §3.3).
+pub fn scope(groups: &Groups) -> String {
+    let mut out = String::new();
+    for group in groups {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(group.as_str());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_rules() {
+        assert!("acme@example.com".parse::<AccountName>().is_ok());
+        for bad in ["", "a:b", "a b", "\u{7}", "-x", "ü"] {
+            assert!(bad.parse::<AccountName>().is_err(), "{bad:?}");
+        }
+        assert!("orders.read".parse::<GroupId>().is_ok());
+        assert!("Orders".parse::<GroupId>().is_err());
+        assert!("0123456789Ab".parse::<KeyId>().is_ok());
+        assert!("0123456789A_".parse::<KeyId>().is_err());
+    }
+
+    #[test]
+    fn token_ids_round_trip() {
+        let id = TokenId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!("short".parse::<TokenId>().is_err());
+    }
+}

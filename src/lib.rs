@@ -1,0 +1,22 @@
+#![forbid(unsafe_code)]
+//! Keybearer turns an API key (or username and password) into a short-lived RS256 JSON Web Token and guards APIs with it.
+//!
+//! The rooms are named after the domain and stand on floors; imports go down only (`ARCHITECTURE.md`).
+
+// floor 0: words
+pub mod clock;
+pub mod ids;
+pub mod persist;
+pub mod problem;
+pub mod random;
+pub mod secret;
+// floor 1: rooms
+pub mod accounts;
+pub mod credentials;
+pub mod groups;
+pub mod keys;
+pub mod licences;
+pub mod revocations;
+pub mod signing;
+// floor 3: backends
+pub mod store;

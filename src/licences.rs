@@ -1,0 +1,53 @@
+//! Licences: what an account may reach, and for how long. Owns the record and its store trait.
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::ids::{AccountName, Groups, LicenceId};
+use crate::persist::{Result, Update, Updated};
+
+/// Grants groups and a plan to an account for a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Licence {
+    /// Its id.
+    pub id: LicenceId,
+    /// The licensee.
+    pub account: AccountName,
+    /// What it grants.
+    pub groups: Groups,
+    /// The plan's name; rates and quotas hang on it.
+    pub plan: String,
+    /// It grants nothing before this instant.
+    pub starts_at: Timestamp,
+    /// It grants nothing from this instant on; `None` is without end.
+    pub ends_at: Option<Timestamp>,
+    /// Suspended for a time.
+    pub suspended: bool,
+    /// When it was granted.
+    pub created_at: Timestamp,
+}
+
+impl Licence {
+    /// Whether it grants anything at `now`.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        !self.suspended && self.starts_at <= now && self.ends_at.is_none_or(|end| now < end)
+    }
+}
+
+/// Durable licences.
+#[async_trait]
+pub trait LicenceStore: Send + Sync {
+    /// Adds a licence; `false` when the id is taken.
+    async fn insert_licence(&self, licence: &Licence) -> Result<bool>;
+    /// The licence of that id.
+    async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>>;
+    /// All licences by account and id, or those of one account.
+    async fn licences(&self, of: Option<&AccountName>) -> Result<Vec<Licence>>;
+    /// Replaces a licence by an atomic function of its present value; `id`, `account` and `created_at` never change.
+    /// A [`Cut`](crate::persist::Cut) revokes the account's tokens in the same transaction.
+    async fn update_licence(
+        &self,
+        id: &LicenceId,
+        change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync),
+    ) -> Result<Updated<Licence>>;
+}

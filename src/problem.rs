@@ -1,0 +1,169 @@
+//! Problem details (RFC 9457): the one table from what went wrong to status, title and type.
+//!
+//! The outside text is fixed per kind, so that nothing of the inside can leave by an error body.
+
+use serde::Serialize;
+
+/// Everything a client can be told went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// The request breaks a rule of HTTP or of this gateway.
+    MalformedRequest,
+    /// The username and/or the password was not specified (CONTRACT §1).
+    CredentialsNotSpecified,
+    /// The username and/or the password is wrong.
+    InvalidCredentials,
+    /// No access token was presented.
+    MissingToken,
+    /// The access token is not valid (any more).
+    InvalidToken,
+    /// The access token does not reach this resource.
+    InsufficientScope,
+    /// There is nothing here.
+    NotFound,
+    /// The resource does not know this method.
+    MethodNotAllowed,
+    /// The request took too long to arrive.
+    RequestTimeout,
+    /// The content is larger than allowed.
+    ContentTooLarge,
+    /// The header section is larger than allowed.
+    HeadersTooLarge,
+    /// The request came over plain HTTP.
+    HttpsRequired,
+    /// Too many failed attempts, or too many requests in the Demo group.
+    TooManyRequests,
+    /// The gateway failed.
+    Internal,
+    /// The gateway cannot answer now.
+    Unavailable,
+}
+
+impl Kind {
+    /// HTTP status (RFC 9110 §15).
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::MalformedRequest | Self::CredentialsNotSpecified | Self::HttpsRequired => 400,
+            Self::InvalidCredentials | Self::MissingToken | Self::InvalidToken => 401,
+            Self::InsufficientScope => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::ContentTooLarge => 413,
+            Self::TooManyRequests => 429,
+            Self::HeadersTooLarge => 431,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// The stable word: last part of the type URI, reason in logs, label in metrics.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "malformed-request",
+            Self::CredentialsNotSpecified => "credentials-not-specified",
+            Self::InvalidCredentials => "invalid-credentials",
+            Self::MissingToken => "missing-token",
+            Self::InvalidToken => "invalid-token",
+            Self::InsufficientScope => "insufficient-scope",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::RequestTimeout => "request-timeout",
+            Self::ContentTooLarge => "content-too-large",
+            Self::HeadersTooLarge => "headers-too-large",
+            Self::HttpsRequired => "https-required",
+            Self::TooManyRequests => "too-many-requests",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// `title`: the same for every occurrence (RFC 9457 §3.1.3).
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "Malformed request",
+            Self::CredentialsNotSpecified => "Username and/or password not specified",
+            Self::InvalidCredentials => "Invalid credentials",
+            Self::MissingToken => "Access token required",
+            Self::InvalidToken => "Invalid access token",
+            Self::InsufficientScope => "Licence required",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::RequestTimeout => "Request timed out",
+            Self::ContentTooLarge => "Content too large",
+            Self::HeadersTooLarge => "Header section too large",
+            Self::HttpsRequired => "HTTPS required",
+            Self::TooManyRequests => "Too many requests",
+            Self::Internal => "Internal error",
+            Self::Unavailable => "Temporarily unavailable",
+        }
+    }
+}
+
+/// A problem details object (RFC 9457 §3).
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    type_uri: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    /// The group that a licence would have to grant (extension member, on 403 alone).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_group: Option<String>,
+    /// Whom to write to for a licence (extension member, on 403 alone).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contact: Option<String>,
+}
+
+impl Problem {
+    /// A problem of `kind`; `detail` says what to do next and nothing of the inside.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            type_uri: format!("urn:keybearer:problem:{}", kind.word()),
+            title: kind.title(),
+            status: kind.status(),
+            detail: detail.into(),
+            instance: None,
+            missing_group: None,
+            contact: None,
+        }
+    }
+
+    /// Names the request this happened to.
+    pub fn instance(mut self, request: impl std::fmt::Display) -> Self {
+        self.instance = Some(format!("urn:keybearer:request:{request}"));
+        self
+    }
+
+    /// Names the group that is missing and whom to ask for it.
+    pub fn licence(mut self, missing_group: &str, contact: Option<&str>) -> Self {
+        self.missing_group = Some(missing_group.to_owned());
+        self.contact = contact.map(str::to_owned);
+        self
+    }
+
+    /// The JSON body, `application/problem+json`.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_the_members_of_rfc_9457() {
+        let json = Problem::new(Kind::InsufficientScope, "Ask for a licence.")
+            .licence("orders", Some("sales@example.com"))
+            .instance("00ff")
+            .to_json();
+        assert_eq!(
+            String::from_utf8(json).unwrap(),
+            r#"{"type":"urn:keybearer:problem:insufficient-scope","title":"Licence required","status":403,"detail":"Ask for a licence.","instance":"urn:keybearer:request:00ff","missing_group":"orders","contact":"sales@example.com"}"#
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! Revocations: decisions that tokens are dead before their time. Owns the durable record, the feed by which other
+//! processes hear of changes, and the set in memory that every access checks.
+//!
+//! A revocation of a key, an account or everything is a cut-off: tokens with `iat` before it are dead. The cut-off of a
+//! target only grows, and a credential verified before the change cannot yield a token after it (see [`Cutoff`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+
+use crate::clock::Timestamp;
+use crate::ids::{AccountName, GroupId, KeyId, TokenId};
+use crate::persist::Result;
+
+/// No token lives longer than this, so no revocation has to be remembered longer.
+pub const LONGEST_TOKEN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What a revocation ends.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// One token.
+    Token(TokenId),
+    /// The tokens got with one key.
+    Key(KeyId),
+    /// The tokens of one account, by key or password.
+    Account(AccountName),
+    /// All tokens.
+    All,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Token(id) => write!(f, "token {id}"),
+            Self::Key(id) => write!(f, "key {id}"),
+            Self::Account(name) => write!(f, "account {name}"),
+            Self::All => f.write_str("all tokens"),
+        }
+    }
+}
+
+/// The first `iat` (in seconds) that is still good; everything before it is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cutoff(pub u64);
+
+impl Cutoff {
+    /// Nothing is good any more. Fits a signed 64-bit column.
+    pub const FOREVER: Self = Self(i64::MAX as u64);
+
+    /// The cut-off of a revocation at `now` after an earlier one. It lies beyond the present second, since `iat` counts
+    /// in seconds and tokens of this second must die too; and beyond the earlier cut-off, since an issuance that began
+    /// under that one may still be under way with an `iat` of exactly that.
+    pub fn after(earlier: Option<Self>, now: Timestamp) -> Self {
+        let present = now.secs() + 1;
+        match earlier {
+            Some(Self(earlier)) => Self(present.max(earlier.saturating_add(1)).min(Self::FOREVER.0)),
+            None => Self(present),
+        }
+    }
+}
+
+/// A durable revocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// What it ends.
+    pub target: Target,
+    /// Tokens with an earlier `iat` are dead. For a single token, [`Cutoff::FOREVER`].
+    pub cutoff: Cutoff,
+    /// When it was decided.
+    pub made_at: Timestamp,
+    /// From then on no token it could concern is alive, and it may be forgotten.
+    pub forget_at: Timestamp,
+}
+
+/// What changed in the store, for those who keep something of it in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// An account was written.
+    Account(AccountName),
+    /// A key was written.
+    Key(KeyId),
+    /// A licence of this account was written.
+    Licence(AccountName),
+    /// A group was written.
+    Group(GroupId),
+    /// The signing keys were written.
+    SigningKeys,
+    /// A revocation was decided.
+    Revoked(Revocation),
+}
+
+/// What the feed says since a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changes {
+    /// Everything since then, in order, and the version now reached.
+    List(Vec<Change>, u64),
+    /// Too much has happened, or the version is unknown: forget all that is kept and load it anew.
+    Lost,
+}
+
+/// Durable revocations and the feed of changes. The feed's version grows with every committed change, whichever process
+/// made it.
+#[async_trait]
+pub trait RevocationStore: Send + Sync {
+    /// Decides that the tokens of `target` so far are dead; the answer is durable. For [`Target::Token`] and where
+    /// `forever`, the cut-off is [`Cutoff::FOREVER`]; else [`Cutoff::after`] of the target's latest one.
+    async fn revoke(&self, target: &Target, now: Timestamp, forever: bool) -> Result<Revocation>;
+    /// Decides that tokens issued before `before` are dead, everywhere.
+    async fn revoke_all_before(&self, before: Timestamp, now: Timestamp) -> Result<Revocation>;
+    /// All that must still be remembered at `now`, one per target, oldest first; for replay before ready.
+    async fn revocations(&self, now: Timestamp) -> Result<Vec<Revocation>>;
+    /// Drops what may be forgotten at `now`, and feed entries older than an hour. Returns how many rows went.
+    async fn forget(&self, now: Timestamp) -> Result<u64>;
+    /// The feed's present version.
+    async fn version(&self) -> Result<u64>;
+    /// What changed after `version`.
+    async fn changes_since(&self, version: u64) -> Result<Changes>;
+}
+
+/// A live cut-off, shared by all that must obey it: reading it is one atomic load.
+#[derive(Debug, Default)]
+pub struct CutoffCell(AtomicU64);
+
+impl CutoffCell {
+    /// The present cut-off.
+    pub fn get(&self) -> Cutoff {
+        Cutoff(self.0.load(Ordering::Acquire))
+    }
+
+    fn raise(&self, to: Cutoff) {
+        self.0.fetch_max(to.0, Ordering::AcqRel);
+    }
+}
+
+/// All revocations in force, in memory.
+#[derive(Debug, Default)]
+pub struct Revocations {
+    all: Arc<CutoffCell>,
+    keys: DashMap<KeyId, Arc<CutoffCell>>,
+    accounts: DashMap<AccountName, Arc<CutoffCell>>,
+    tokens: DashMap<TokenId, Timestamp>,
+}
+
+impl Revocations {
+    /// Puts a revocation into force at once.
+    pub fn apply(&self, revocation: &Revocation) {
+        match &revocation.target {
+            Target::Token(id) => {
+                self.tokens.insert(*id, revocation.forget_at);
+            }
+            Target::Key(id) => self.of_key(id).raise(revocation.cutoff),
+            Target::Account(name) => self.of_account(name).raise(revocation.cutoff),
+            Target::All => self.all.raise(revocation.cutoff),
+        }
+    }
+
+    /// The cut-off that all tokens obey.
+    pub fn of_all(&self) -> Arc<CutoffCell> {
+        Arc::clone(&self.all)
+    }
+
+    /// The cut-off that a key's tokens obey.
+    pub fn of_key(&self, id: &KeyId) -> Arc<CutoffCell> {
+        if let Some(cell) = self.keys.get(id) {
+            return Arc::clone(&cell);
+        }
+        Arc::clone(&self.keys.entry(id.clone()).or_default())
+    }
+
+    /// The cut-off that an account's tokens obey.
+    pub fn of_account(&self, name: &AccountName) -> Arc<CutoffCell> {
+        if let Some(cell) = self.accounts.get(name) {
+            return Arc::clone(&cell);
+        }
+        Arc::clone(&self.accounts.entry(name.clone()).or_default())
+    }
+
+    /// Whether this one token was revoked.
+    pub fn has_token(&self, id: TokenId) -> bool {
+        self.tokens.contains_key(&id)
+    }
+
+    /// How many targets are held.
+    pub fn len(&self) -> usize {
+        self.keys.len() + self.accounts.len() + self.tokens.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Drops what no live token could be concerned by at `now`, and cells that nobody shares any more.
+    pub fn forget(&self, now: Timestamp) {
+        self.tokens.retain(|_, forget_at| now < *forget_at);
+        let oldest = (now - LONGEST_TOKEN).secs();
+        let needed = |cell: &Arc<CutoffCell>| {
+            let cutoff = cell.get();
+            // A key revoked for good stays: its number is small, and its record refuses new tokens anyway.
+            Arc::strong_count(cell) > 1 || cutoff.0 > oldest
+        };
+        self.keys.retain(|_, cell| needed(cell));
+        self.accounts.retain(|_, cell| needed(cell));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cutoff_lies_beyond_the_present_second_and_beyond_the_earlier_one() {
+        let now = Timestamp::from_millis(100_900);
+        assert_eq!(Cutoff::after(None, now), Cutoff(101));
+        assert_eq!(Cutoff::after(Some(Cutoff(101)), now), Cutoff(102));
+        assert_eq!(Cutoff::after(Some(Cutoff::FOREVER), now), Cutoff::FOREVER);
+    }
+
+    #[test]
+    fn a_cutoff_never_shrinks() {
+        let revocations = Revocations::default();
+        let cell = revocations.of_all();
+        let at = |cutoff| Revocation {
+            target: Target::All,
+            cutoff: Cutoff(cutoff),
+            made_at: Timestamp::default(),
+            forget_at: Timestamp::default(),
+        };
+        revocations.apply(&at(200));
+        revocations.apply(&at(100));
+        assert_eq!(cell.get(), Cutoff(200));
+    }
+}

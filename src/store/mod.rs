@@ -1,0 +1,19 @@
+//! Backends of the rooms' store traits: `memory` is the reference, `sqlite` the default. One conformance suite runs on
+//! each. Only the assembly names a concrete one.
+
+use std::sync::Arc;
+
+use crate::accounts::AccountStore;
+use crate::groups::GroupStore;
+use crate::keys::KeyStore;
+use crate::licences::LicenceStore;
+use crate::revocations::RevocationStore;
+use crate::signing::SigningKeyStore;
+
+/// A backend for every record of the gateway.
+pub trait Store: AccountStore + GroupStore + KeyStore + LicenceStore + RevocationStore + SigningKeyStore {}
+
+impl<T> Store for T where T: AccountStore + GroupStore + KeyStore + LicenceStore + RevocationStore + SigningKeyStore {}
+
+/// A store, whichever it is.
+pub type SharedStore = Arc<dyn Store>;
