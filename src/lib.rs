@@ -16,7 +16,17 @@ pub mod credentials;
 pub mod groups;
 pub mod keys;
 pub mod licences;
+pub mod limits;
 pub mod revocations;
+pub mod routes;
 pub mod signing;
+pub mod telemetry;
+pub mod tokens;
+// floor 2: decision
+pub mod access;
 // floor 3: backends
 pub mod store;
+// floor 5: assembly
+pub mod config;
+pub mod server;
+pub mod tls;

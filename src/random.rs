@@ -4,6 +4,7 @@
 ///
 /// # Panics
 /// When the system has no randomness to give: there is no safe way to go on without it.
+#[allow(clippy::disallowed_methods, reason = "the one place that may ask for randomness")]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut out = [0u8; N];
     aws_lc_rs::rand::fill(&mut out).expect("the operating system's random generator failed");

@@ -51,3 +51,18 @@ pub trait SigningKeyStore: Send + Sync {
         change: &(dyn Fn(Vec<SigningKey>) -> Update<Vec<SigningKey>> + Send + Sync),
     ) -> Result<Vec<SigningKey>>;
 }
+
+/// Settings of `[signing]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// A PEM file with an RSA private key (PKCS#8 or PKCS#1) to sign with, in place of a generated one.
+    pub private_key_file: Option<std::path::PathBuf>,
+    /// Size of a generated key: 2048, 3072 or 4096.
+    pub rsa_bits: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { private_key_file: None, rsa_bits: 2048 }
+    }
+}

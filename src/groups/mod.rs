@@ -1,5 +1,7 @@
 //! Groups of resources, and the Demo group that is open to anyone. Owns the record and its store trait.
 
+pub mod demo;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -1,0 +1,211 @@
+//! Rates: how often something may happen, decided by the generic cell rate algorithm (GCRA).
+//!
+//! A limiter keeps one instant per key, so memory is small and a decision is one shard lock. It can be asked without being
+//! charged ([`Limiter::peek`]): a limit on failures alone must not cost the successful anything.
+
+use std::fmt;
+use std::hash::Hash;
+use std::str::FromStr;
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use crate::clock::Timestamp;
+
+/// So many in such a time; all of them may come at once. Written `20/s`, `100/m`, `1000/h`, `5000/d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many, and how many at once.
+    pub count: u32,
+    /// In this time.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// `count` in `per`.
+    pub const fn new(count: u32, per: Duration) -> Self {
+        Self { count, per }
+    }
+
+    /// Nanoseconds until one more is allowed.
+    fn interval(self) -> u64 {
+        (u64::try_from(self.per.as_nanos()).unwrap_or(u64::MAX) / u64::from(self.count.max(1))).max(1)
+    }
+}
+
+impl FromStr for Rate {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const RULE: &str = "a rate is a whole number from 1 to 1000000000, '/', and s, m, h or d, as in \"20/s\"";
+        let (count, unit) = text.split_once('/').ok_or(RULE)?;
+        let secs = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(RULE),
+        };
+        match count.parse() {
+            Ok(count @ 1..=1_000_000_000) => Ok(Self::new(count, Duration::from_secs(secs))),
+            _ => Err(RULE),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            1 => "s",
+            60 => "m",
+            3600 => "h",
+            _ => "d",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
+/// Keeps a [`Rate`] for every key it sees, up to a bound.
+#[derive(Debug)]
+pub struct Limiter<K: Hash + Eq> {
+    interval: u64,
+    tolerance: u64,
+    most: usize,
+    /// Per key, the theoretical arrival time of GCRA in nanoseconds since the epoch.
+    arrivals: DashMap<K, u64>,
+}
+
+impl<K: Hash + Eq + Clone> Limiter<K> {
+    /// A limiter of `rate` that remembers at most about `most` keys.
+    pub fn new(rate: Rate, most: usize) -> Self {
+        let interval = rate.interval();
+        Self {
+            interval,
+            tolerance: interval.saturating_mul(u64::from(rate.count.max(1) - 1)),
+            most,
+            arrivals: DashMap::new(),
+        }
+    }
+
+    /// How long `key` must wait before one more would be allowed; charges nothing.
+    ///
+    /// # Errors
+    /// The wait, when it may not go on now.
+    pub fn peek(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
+        match self.arrivals.get(key) {
+            Some(arrival) => self.allow(*arrival, nanos(now)).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    /// Charges one to `key` when that is allowed.
+    ///
+    /// # Errors
+    /// The wait, when it is not; nothing is charged then.
+    pub fn charge(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
+        let now = nanos(now);
+        if let Some(mut arrival) = self.arrivals.get_mut(key) {
+            *arrival = self.allow(*arrival, now)?;
+            return Ok(());
+        }
+        if self.arrivals.len() >= self.most {
+            self.forget_past(now);
+        }
+        if self.arrivals.len() < self.most {
+            let mut arrival = self.arrivals.entry(key.clone()).or_insert(now);
+            *arrival = self.allow(*arrival, now)?;
+        }
+        Ok(())
+    }
+
+    /// How many keys are remembered.
+    pub fn len(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.arrivals.is_empty()
+    }
+
+    /// Drops the keys that have their full allowance again.
+    pub fn forget(&self, now: Timestamp) {
+        self.forget_past(nanos(now));
+    }
+
+    fn forget_past(&self, now: u64) {
+        self.arrivals.retain(|_, arrival| *arrival > now);
+    }
+
+    /// GCRA: the next arrival time, or how much too early this one is.
+    fn allow(&self, arrival: u64, now: u64) -> Result<u64, Duration> {
+        let earliest = arrival.saturating_sub(self.tolerance);
+        if now < earliest {
+            return Err(Duration::from_nanos(earliest - now));
+        }
+        Ok(arrival.max(now).saturating_add(self.interval))
+    }
+}
+
+fn nanos(at: Timestamp) -> u64 {
+    at.millis().saturating_mul(1_000_000)
+}
+
+/// `Retry-After` in whole seconds: never too early, at least 1 (RFC 9110 §10.2.3).
+pub fn retry_after(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_burst_passes_and_the_next_waits_one_interval() {
+        let limiter = Limiter::new("3/s".parse().unwrap(), 100);
+        let now = Timestamp::from_secs(1000);
+        for _ in 0..3 {
+            assert_eq!(limiter.peek(&1, now), Ok(()));
+            assert_eq!(limiter.charge(&1, now), Ok(()));
+        }
+        let wait = limiter.charge(&1, now).expect_err("the fourth waits");
+        assert!(wait <= Duration::from_millis(334), "{wait:?}");
+        assert_eq!(limiter.charge(&2, now), Ok(()), "another key has its own allowance");
+        assert_eq!(limiter.charge(&1, now + wait + Duration::from_millis(1)), Ok(()));
+    }
+
+    #[test]
+    fn keys_with_a_full_allowance_are_forgotten() {
+        let limiter = Limiter::new("1/s".parse().unwrap(), 2);
+        let now = Timestamp::from_secs(1000);
+        limiter.charge(&1, now).unwrap();
+        limiter.charge(&2, now).unwrap();
+        limiter.charge(&3, now + Duration::from_secs(2)).unwrap();
+        assert_eq!(limiter.len(), 1);
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        assert_eq!(retry_after(Duration::ZERO), 1);
+        assert_eq!(retry_after(Duration::from_millis(1001)), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_passes_more_than_burst_plus_rate(count in 1u32..20, steps in prop::collection::vec(0u64..400, 1..200)) {
+            let limiter = Limiter::new(Rate::new(count, Duration::from_secs(1)), 10);
+            let mut now = Timestamp::from_secs(1000);
+            let mut passed: Vec<u64> = Vec::new();
+            for step in steps {
+                now = now + Duration::from_millis(step);
+                if limiter.charge(&(), now).is_ok() {
+                    passed.push(now.millis());
+                }
+            }
+            for (i, from) in passed.iter().enumerate() {
+                let within = passed[i..].iter().filter(|at| **at < from + 1000).count();
+                prop_assert!(within <= 2 * count as usize, "{within} in a second of {count}/s");
+            }
+        }
+    }
+}

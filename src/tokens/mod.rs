@@ -1,0 +1,34 @@
+//! Access tokens: RS256 JSON Web Tokens in the profile of RFC 9068 (CONTRACT §6). Issues them and verifies them strictly.
+
+use std::time::Duration;
+
+/// Settings of `[tokens]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `iss`: the URL of this authorization server.
+    pub issuer: String,
+    /// `aud`: who the tokens are for.
+    pub audience: String,
+    /// How long a token lives; a group may shorten it.
+    pub lifetime: Duration,
+    /// Allowed clock difference when `exp`, `nbf` and `iat` are checked.
+    pub leeway: Duration,
+    /// `nbf` lies this long before `iat`, for verifiers whose clock is behind.
+    pub not_before_slack: Duration,
+    /// Live tokens kept in the registry; beyond it the soonest to expire are evicted (they stay valid, at the price of one
+    /// signature verification when next presented).
+    pub max_live: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            issuer: "https://localhost:8443".into(),
+            audience: "https://localhost:8443".into(),
+            lifetime: Duration::from_secs(3600),
+            leeway: Duration::ZERO,
+            not_before_slack: Duration::from_secs(2),
+            max_live: 1_000_000,
+        }
+    }
+}
