@@ -1,0 +1,215 @@
+//! argon2id (RFC 9106) as PHC strings, with the memory of one hash reused for the next.
+
+use std::fmt;
+
+use argon2::password_hash::phc;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use subtle::ConstantTimeEq;
+
+use super::Settings;
+use crate::random;
+
+/// A stored hash may ask for no more than this: a forged or imported record must not be able to exhaust the machine.
+const MOST_MEMORY_KIB: u32 = 1024 * 1024;
+const MOST_ITERATIONS: u32 = 64;
+const MOST_PARALLELISM: u32 = 64;
+
+const OUTPUT: usize = 32;
+
+/// An argon2id PHC string. Prints as `[hash]`: it could be guessed at offline.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// From a PHC string, as a store kept it.
+    pub fn from_phc(phc: String) -> Self {
+        Self(phc)
+    }
+
+    /// The PHC string, for a store to keep.
+    pub fn as_phc(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hash]")
+    }
+}
+
+/// A hash that cannot be made or read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashError {
+    /// The parameters are out of argon2's bounds.
+    Parameters(String),
+    /// The stored string is no argon2id PHC string within our bounds.
+    Unreadable,
+}
+
+impl fmt::Display for HashError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Parameters(why) => write!(f, "argon2 parameters are out of bounds: {why}"),
+            Self::Unreadable => f.write_str("a stored hash is not a readable argon2id PHC string"),
+        }
+    }
+}
+
+impl std::error::Error for HashError {}
+
+/// How a comparison ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// It is not the one.
+    No,
+    /// It is.
+    Yes,
+    /// It is, and the hash was made with weaker parameters than today's: hash it anew.
+    Outdated,
+}
+
+/// Makes and checks hashes. Holds the memory of one hash, so each thread has one of its own.
+pub struct Hasher {
+    params: Params,
+    memory: Vec<Block>,
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hasher").field("params", &self.params).finish_non_exhaustive()
+    }
+}
+
+impl Hasher {
+    /// A hasher with the parameters of `settings`.
+    ///
+    /// # Errors
+    /// [`HashError::Parameters`] when argon2 cannot work with them.
+    pub fn new(settings: &Settings) -> Result<Self, HashError> {
+        let params = bounded(settings.argon2_memory_kib, settings.argon2_iterations, settings.argon2_parallelism)
+            .map_err(HashError::Parameters)?;
+        Ok(Self { params, memory: Vec::new() })
+    }
+
+    /// Hashes `secret` with a salt of its own.
+    ///
+    /// # Errors
+    /// [`HashError::Parameters`] when `secret` is longer than argon2 takes.
+    pub fn hash(&mut self, secret: &[u8]) -> Result<PasswordHash, HashError> {
+        let salt: [u8; 16] = random::bytes();
+        let params = self.params.clone();
+        let output = self.run(params, secret, &salt)?;
+        let phc = format!(
+            "$argon2id$v=19$m={},t={},p={}${}${}",
+            self.params.m_cost(),
+            self.params.t_cost(),
+            self.params.p_cost(),
+            phc::Salt::new(&salt).map_err(|_| HashError::Unreadable)?.to_salt_string().as_ref(),
+            phc::Output::new(&output).map_err(|_| HashError::Unreadable)?,
+        );
+        Ok(PasswordHash(phc))
+    }
+
+    /// Compares in constant time. The parameters are those of the stored hash.
+    ///
+    /// # Errors
+    /// [`HashError::Unreadable`] when the stored string is no argon2id hash within our bounds.
+    pub fn verify(&mut self, secret: &[u8], hash: &PasswordHash) -> Result<Match, HashError> {
+        let stored = phc::PasswordHash::new(hash.as_phc()).map_err(|_| HashError::Unreadable)?;
+        let cost = |name: &str| stored.params.get_decimal(name).ok_or(HashError::Unreadable);
+        let (salt, expected) = (stored.salt.ok_or(HashError::Unreadable)?, stored.hash.ok_or(HashError::Unreadable)?);
+        if stored.algorithm.as_str() != "argon2id" || stored.version != Some(19) || expected.len() != OUTPUT {
+            return Err(HashError::Unreadable);
+        }
+        let params = bounded(cost("m")?, cost("t")?, cost("p")?).map_err(|_| HashError::Unreadable)?;
+        let weaker = params.m_cost() < self.params.m_cost() || params.t_cost() < self.params.t_cost();
+        let output = self.run(params, secret, salt.as_ref())?;
+        if !bool::from(output.ct_eq(expected.as_bytes())) {
+            return Ok(Match::No);
+        }
+        Ok(if weaker { Match::Outdated } else { Match::Yes })
+    }
+
+    /// Costs what a comparison with a hash of today's parameters costs, for a user who does not exist.
+    pub fn waste(&mut self, secret: &[u8]) {
+        let params = self.params.clone();
+        let _ = self.run(params, secret, b"nobody-has-this!");
+    }
+
+    fn run(&mut self, params: Params, secret: &[u8], salt: &[u8]) -> Result<[u8; OUTPUT], HashError> {
+        let blocks = params.block_count();
+        if self.memory.len() < blocks {
+            self.memory.resize(blocks, Block::default());
+        }
+        let mut output = [0u8; OUTPUT];
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into_with_memory(secret, salt, &mut output, &mut self.memory[..blocks])
+            .map_err(|error| HashError::Parameters(error.to_string()))?;
+        Ok(output)
+    }
+}
+
+fn bounded(memory_kib: u32, iterations: u32, parallelism: u32) -> Result<Params, String> {
+    if memory_kib > MOST_MEMORY_KIB || iterations > MOST_ITERATIONS || parallelism > MOST_PARALLELISM {
+        return Err(format!("at most m={MOST_MEMORY_KIB} KiB, t={MOST_ITERATIONS}, p={MOST_PARALLELISM}"));
+    }
+    Params::new(memory_kib, iterations, parallelism, Some(OUTPUT)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hasher(memory_kib: u32, iterations: u32) -> Hasher {
+        let settings = Settings { argon2_memory_kib: memory_kib, argon2_iterations: iterations, ..Settings::default() };
+        Hasher::new(&settings).expect("parameters within bounds")
+    }
+
+    #[test]
+    fn a_hash_matches_its_secret_alone() {
+        let mut hasher = hasher(64, 1);
+        let hash = hasher.hash(b"open sesame").unwrap();
+        assert!(hash.as_phc().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", hash.as_phc());
+        assert_eq!(hasher.verify(b"open sesame", &hash), Ok(Match::Yes));
+        assert_eq!(hasher.verify(b"open sesame ", &hash), Ok(Match::No));
+        assert_ne!(hasher.hash(b"open sesame").unwrap(), hash, "each hash has a salt of its own");
+    }
+
+    #[test]
+    fn long_secrets_are_not_cut_as_bcrypt_cuts_them() {
+        let mut hasher = hasher(64, 1);
+        let long = [b'x'; 100];
+        let hash = hasher.hash(&long).unwrap();
+        assert_eq!(hasher.verify(&long[..99], &hash), Ok(Match::No));
+    }
+
+    #[test]
+    fn a_hash_with_weaker_parameters_is_outdated() {
+        let hash = hasher(64, 1).hash(b"s").unwrap();
+        assert_eq!(hasher(64, 2).verify(b"s", &hash), Ok(Match::Outdated));
+        assert_eq!(hasher(128, 1).verify(b"s", &hash), Ok(Match::Outdated));
+        assert_eq!(hasher(32, 1).verify(b"s", &hash), Ok(Match::Yes));
+    }
+
+    #[test]
+    fn a_forged_hash_cannot_ask_for_more_than_our_bounds() {
+        let mut hasher = hasher(64, 1);
+        for phc in [
+            "$argon2id$v=19$m=4294967295,t=2,p=1$bm9ib2R5LWhhcy10aGlz$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "$argon2i$v=19$m=64,t=1,p=1$bm9ib2R5LWhhcy10aGlz$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "plain text",
+            "",
+        ] {
+            assert_eq!(hasher.verify(b"s", &PasswordHash::from_phc(phc.into())), Err(HashError::Unreadable), "{phc}");
+        }
+    }
+
+    /// The test vector of phc-winner-argon2: `echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 32`
+    #[test]
+    fn a_hash_of_the_reference_implementation_is_verified() {
+        let reference = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        let hash = PasswordHash::from_phc(reference.into());
+        assert_eq!(hasher(64, 1).verify(b"password", &hash), Ok(Match::Yes));
+    }
+}
