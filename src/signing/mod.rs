@@ -3,11 +3,87 @@
 //! Implements the RS256 of RFC 7518 §3.3 with a parsed key kept in memory, `kid` as RFC 7638 thumbprint and the JWK Set of
 //! RFC 7517 §5. Knows nothing of claims or HTTP.
 
+mod key;
+mod ring;
+
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::persist::{Result, Update};
+use crate::persist::{self, Result, Update};
 use crate::secret::Secret;
+
+pub use key::RsaKey;
+pub use ring::KeyRing;
+
+/// What can be wrong with a signing key.
+#[derive(Debug)]
+pub enum Error {
+    /// A key file cannot be used.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Not PEM.
+    NotPem,
+    /// An encrypted private key.
+    Encrypted,
+    /// Not an RSA private key.
+    Unreadable,
+    /// A modulus of a size we do not sign with, in bits.
+    Size(usize),
+    /// An algorithm this version does not know.
+    Algorithm {
+        /// Of this key.
+        kid: String,
+        /// The algorithm.
+        algorithm: String,
+    },
+    /// A stored key's `kid` is not its thumbprint.
+    Mislabelled(String),
+    /// No stored key is active.
+    NoActiveKey,
+    /// No key could be generated.
+    Generate,
+    /// Signing failed.
+    Sign,
+    /// The store failed.
+    Store(persist::Error),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File { path, source } => write!(f, "signing key {}: {source}", path.display()),
+            Self::NotPem => {
+                f.write_str("not a PEM private key (expected BEGIN PRIVATE KEY or BEGIN RSA PRIVATE KEY)")
+            }
+            Self::Encrypted => f.write_str("the private key is encrypted; decrypt it with `openssl pkey -in FILE -out FILE`"),
+            Self::Unreadable => f.write_str("not an RSA private key; make one with `openssl genrsa -out FILE 2048`"),
+            Self::Size(bits) => write!(f, "an RSA key of {bits} bits cannot be used; take 2048, 3072 or 4096"),
+            Self::Algorithm { kid, algorithm } => {
+                write!(f, "signing key {kid} is for {algorithm}, which this version does not know")
+            }
+            Self::Mislabelled(kid) => write!(f, "stored signing key {kid} is not the key of that thumbprint"),
+            Self::NoActiveKey => f.write_str("no stored signing key is active"),
+            Self::Generate => f.write_str("a signing key could not be generated"),
+            Self::Sign => f.write_str("signing failed"),
+            Self::Store(_) => f.write_str("signing keys cannot be read or written"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(source) => Some(source),
+            _ => None,
+        }
+    }
+}
 
 /// Where a signing key is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +132,7 @@ pub trait SigningKeyStore: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// A PEM file with an RSA private key (PKCS#8 or PKCS#1) to sign with, in place of a generated one.
-    pub private_key_file: Option<std::path::PathBuf>,
+    pub private_key_file: Option<PathBuf>,
     /// Size of a generated key: 2048, 3072 or 4096.
     pub rsa_bits: u16,
 }
