@@ -70,17 +70,73 @@ macro_rules! name {
     };
 }
 
-name!(
+macro_rules! id {
+    ($(#[$doc:meta])* $type:ident, $says:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type([u8; 12]);
+
+        impl $type {
+            /// A new id, unpredictable and for all purposes unique.
+            pub fn random() -> Self {
+                let mut id = [0; 12];
+                id.copy_from_slice(random::base62(12).as_bytes());
+                Self(id)
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                match text.as_bytes().try_into() {
+                    Ok(id) if text.bytes().all(random::is_base62) => Ok(Self(id)),
+                    _ => Err(InvalidId($says)),
+                }
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(id: $type) -> String {
+                id.as_str().to_owned()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+id!(
     /// The public half of an API key: 12 base62 characters. May be logged and listed.
     KeyId,
-    |text| text.len() == 12 && text.bytes().all(random::is_base62),
     "a key id is 12 letters and digits"
 );
 
-name!(
+id!(
     /// A licence's id: 12 base62 characters.
     LicenceId,
-    |text| text.len() == 12 && text.bytes().all(random::is_base62),
     "a licence id is 12 letters and digits"
 );
 
@@ -115,20 +171,6 @@ name!(
     },
     "a route id is 1 to 64 of a-z, 0-9, '-', '_' and '.'"
 );
-
-impl KeyId {
-    /// A new id, unpredictable and for all purposes unique.
-    pub fn random() -> Self {
-        Self(random::base62(12).into())
-    }
-}
-
-impl LicenceId {
-    /// A new id.
-    pub fn random() -> Self {
-        Self(random::base62(12).into())
-    }
-}
 
 /// A token's `jti` (RFC 7519 §4.1.7): 128 random bits, written as 22 base64url characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -12,6 +12,7 @@ pub mod random;
 pub mod secret;
 // floor 1: rooms
 pub mod accounts;
+pub mod client_addr;
 pub mod credentials;
 pub mod groups;
 pub mod keys;
@@ -24,6 +25,7 @@ pub mod telemetry;
 pub mod tokens;
 // floor 2: decision
 pub mod access;
+pub mod registry;
 // floor 3: backends
 pub mod store;
 // floor 5: assembly

@@ -4,8 +4,7 @@
 //! A revocation of a key, an account or everything is a cut-off: tokens with `iat` before it are dead. The cut-off of a
 //! target only grows, and a credential verified before the change cannot yield a token after it (see [`Cutoff`]).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -120,67 +119,68 @@ pub trait RevocationStore: Send + Sync {
     async fn changes_since(&self, version: u64) -> Result<Changes>;
 }
 
-/// A live cut-off, shared by all that must obey it: reading it is one atomic load.
-#[derive(Debug, Default)]
-pub struct CutoffCell(AtomicU64);
-
-impl CutoffCell {
-    /// The present cut-off.
-    pub fn get(&self) -> Cutoff {
-        Cutoff(self.0.load(Ordering::Acquire))
-    }
-
-    fn raise(&self, to: Cutoff) {
-        self.0.fetch_max(to.0, Ordering::AcqRel);
-    }
-}
-
 /// All revocations in force, in memory.
+///
+/// Made for readers: whoever keeps something that a revocation could end also keeps the [`generation`] it was last
+/// compared at, and asks again only when that has moved.
+///
+/// [`generation`]: Revocations::generation
 #[derive(Debug, Default)]
 pub struct Revocations {
-    all: Arc<CutoffCell>,
-    keys: DashMap<KeyId, Arc<CutoffCell>>,
-    accounts: DashMap<AccountName, Arc<CutoffCell>>,
+    generation: AtomicU64,
+    all: AtomicU64,
+    keys: DashMap<KeyId, Cutoff>,
+    accounts: DashMap<AccountName, Cutoff>,
     tokens: DashMap<TokenId, Timestamp>,
+    token_count: AtomicUsize,
 }
 
 impl Revocations {
     /// Puts a revocation into force at once.
     pub fn apply(&self, revocation: &Revocation) {
+        let cutoff = revocation.cutoff;
         match &revocation.target {
             Target::Token(id) => {
-                self.tokens.insert(*id, revocation.forget_at);
+                if self.tokens.insert(*id, revocation.forget_at).is_none() {
+                    self.token_count.fetch_add(1, Ordering::Release);
+                }
             }
-            Target::Key(id) => self.of_key(id).raise(revocation.cutoff),
-            Target::Account(name) => self.of_account(name).raise(revocation.cutoff),
-            Target::All => self.all.raise(revocation.cutoff),
+            Target::Key(id) => {
+                let mut held = self.keys.entry(id.clone()).or_insert(cutoff);
+                *held = cutoff.max(*held);
+            }
+            Target::Account(name) => {
+                let mut held = self.accounts.entry(name.clone()).or_insert(cutoff);
+                *held = cutoff.max(*held);
+            }
+            Target::All => {
+                self.all.fetch_max(cutoff.0, Ordering::AcqRel);
+            }
         }
+        // After the change, so that whoever sees the new generation also sees what it brought.
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The cut-off that all tokens obey.
-    pub fn of_all(&self) -> Arc<CutoffCell> {
-        Arc::clone(&self.all)
+    /// Moves with every revocation.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
-    /// The cut-off that a key's tokens obey.
-    pub fn of_key(&self, id: &KeyId) -> Arc<CutoffCell> {
-        if let Some(cell) = self.keys.get(id) {
-            return Arc::clone(&cell);
+    /// The cut-off that a token of this account, got with this key, must obey.
+    pub fn cutoff(&self, account: &AccountName, key: Option<&KeyId>) -> Cutoff {
+        let mut cutoff = Cutoff(self.all.load(Ordering::Acquire));
+        if let Some(held) = self.accounts.get(account) {
+            cutoff = cutoff.max(*held);
         }
-        Arc::clone(&self.keys.entry(id.clone()).or_default())
-    }
-
-    /// The cut-off that an account's tokens obey.
-    pub fn of_account(&self, name: &AccountName) -> Arc<CutoffCell> {
-        if let Some(cell) = self.accounts.get(name) {
-            return Arc::clone(&cell);
+        if let Some(held) = key.and_then(|key| self.keys.get(key)) {
+            cutoff = cutoff.max(*held);
         }
-        Arc::clone(&self.accounts.entry(name.clone()).or_default())
+        cutoff
     }
 
     /// Whether this one token was revoked.
     pub fn has_token(&self, id: TokenId) -> bool {
-        self.tokens.contains_key(&id)
+        self.token_count.load(Ordering::Acquire) > 0 && self.tokens.contains_key(&id)
     }
 
     /// How many targets are held.
@@ -193,17 +193,18 @@ impl Revocations {
         self.len() == 0
     }
 
-    /// Drops what no live token could be concerned by at `now`, and cells that nobody shares any more.
+    /// Drops what no token alive at `now` could be concerned by.
     pub fn forget(&self, now: Timestamp) {
-        self.tokens.retain(|_, forget_at| now < *forget_at);
+        self.tokens.retain(|_, forget_at| {
+            let keep = now < *forget_at;
+            if !keep {
+                self.token_count.fetch_sub(1, Ordering::Release);
+            }
+            keep
+        });
         let oldest = (now - LONGEST_TOKEN).secs();
-        let needed = |cell: &Arc<CutoffCell>| {
-            let cutoff = cell.get();
-            // A key revoked for good stays: its number is small, and its record refuses new tokens anyway.
-            Arc::strong_count(cell) > 1 || cutoff.0 > oldest
-        };
-        self.keys.retain(|_, cell| needed(cell));
-        self.accounts.retain(|_, cell| needed(cell));
+        self.keys.retain(|_, cutoff| cutoff.0 > oldest);
+        self.accounts.retain(|_, cutoff| cutoff.0 > oldest);
     }
 }
 
@@ -220,17 +221,38 @@ mod tests {
     }
 
     #[test]
-    fn a_cutoff_never_shrinks() {
+    fn the_highest_cutoff_of_all_key_and_account_holds_and_never_shrinks() {
         let revocations = Revocations::default();
-        let cell = revocations.of_all();
-        let at = |cutoff| Revocation {
-            target: Target::All,
-            cutoff: Cutoff(cutoff),
-            made_at: Timestamp::default(),
-            forget_at: Timestamp::default(),
+        let (account, key) = ("acme".parse().unwrap(), "0123456789ab".parse().unwrap());
+        let apply = |target, cutoff| {
+            revocations.apply(&Revocation {
+                target,
+                cutoff: Cutoff(cutoff),
+                made_at: Timestamp::default(),
+                forget_at: Timestamp::default(),
+            });
         };
-        revocations.apply(&at(200));
-        revocations.apply(&at(100));
-        assert_eq!(cell.get(), Cutoff(200));
+        apply(Target::All, 200);
+        apply(Target::All, 100);
+        assert_eq!(revocations.cutoff(&account, Some(&key)), Cutoff(200));
+        apply(Target::Account(account.clone()), 300);
+        apply(Target::Key(key.clone()), 400);
+        assert_eq!(revocations.cutoff(&account, None), Cutoff(300));
+        assert_eq!(revocations.cutoff(&account, Some(&key)), Cutoff(400));
+        assert_eq!(revocations.generation(), 4);
+    }
+
+    #[test]
+    fn what_concerns_no_live_token_is_forgotten() {
+        let revocations = Revocations::default();
+        let made_at = Timestamp::from_secs(1000);
+        let id = TokenId::random();
+        let forget_at = made_at + LONGEST_TOKEN;
+        revocations.apply(&Revocation { target: Target::Token(id), cutoff: Cutoff::FOREVER, made_at, forget_at });
+        revocations.forget(forget_at - std::time::Duration::from_secs(1));
+        assert!(revocations.has_token(id));
+        revocations.forget(forget_at);
+        assert!(!revocations.has_token(id));
+        assert!(revocations.is_empty());
     }
 }

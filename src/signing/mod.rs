@@ -58,10 +58,10 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File { path, source } => write!(f, "signing key {}: {source}", path.display()),
-            Self::NotPem => {
-                f.write_str("not a PEM private key (expected BEGIN PRIVATE KEY or BEGIN RSA PRIVATE KEY)")
+            Self::NotPem => f.write_str("not a PEM private key (expected BEGIN PRIVATE KEY or BEGIN RSA PRIVATE KEY)"),
+            Self::Encrypted => {
+                f.write_str("the private key is encrypted; decrypt it with `openssl pkey -in FILE -out FILE`")
             }
-            Self::Encrypted => f.write_str("the private key is encrypted; decrypt it with `openssl pkey -in FILE -out FILE`"),
             Self::Unreadable => f.write_str("not an RSA private key; make one with `openssl genrsa -out FILE 2048`"),
             Self::Size(bits) => write!(f, "an RSA key of {bits} bits cannot be used; take 2048, 3072 or 4096"),
             Self::Algorithm { kid, algorithm } => {

@@ -59,11 +59,7 @@ impl KeyRing {
         Ok(())
     }
 
-    async fn published(
-        settings: &Settings,
-        store: &dyn SigningKeyStore,
-        now: Timestamp,
-    ) -> Result<Published, Error> {
+    async fn published(settings: &Settings, store: &dyn SigningKeyStore, now: Timestamp) -> Result<Published, Error> {
         let supplied = match &settings.private_key_file {
             Some(path) => Some(read(path).await?),
             None => None,
@@ -119,7 +115,12 @@ impl KeyRing {
 
 /// Makes `candidate` the active key; what was active retires and stays published until its last token is dead. With
 /// `keep_active`, another process that was quicker wins.
-fn activate(mut keys: Vec<SigningKey>, candidate: &SigningKey, keep_active: bool, now: Timestamp) -> Update<Vec<SigningKey>> {
+fn activate(
+    mut keys: Vec<SigningKey>,
+    candidate: &SigningKey,
+    keep_active: bool,
+    now: Timestamp,
+) -> Update<Vec<SigningKey>> {
     let settled = |key: &SigningKey| key.state == SigningState::Active && (keep_active || key.kid == candidate.kid);
     if keys.iter().any(settled) {
         return Update::Keep;

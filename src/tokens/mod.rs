@@ -1,6 +1,17 @@
 //! Access tokens: RS256 JSON Web Tokens in the profile of RFC 9068 (CONTRACT §6). Issues them and verifies them strictly.
 
+mod claims;
+mod issue;
+mod verify;
+
 use std::time::Duration;
+
+pub use claims::{Claims, Client, Token};
+pub use issue::{Grant, Issued, Issuer};
+pub use verify::{Invalid, Verifier};
+
+/// No token is larger, in bytes; a longer one is refused before it is looked at.
+pub const LARGEST: usize = 8 * 1024;
 
 /// Settings of `[tokens]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

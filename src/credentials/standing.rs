@@ -1,0 +1,150 @@
+//! What an account may have at a given moment: its own validity, its licences, and the groups there are.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::Reason;
+use crate::accounts::Account;
+use crate::clock::Timestamp;
+use crate::groups::demo;
+use crate::ids::{GroupId, Groups};
+use crate::licences::Licence;
+
+/// All groups, with the longest life each allows a token.
+pub(super) type GroupLives = HashMap<GroupId, Option<Duration>>;
+
+/// An account with its licences, as read from the store.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub account: Account,
+    pub licences: Vec<Licence>,
+    pub read_at: Timestamp,
+}
+
+/// What a credential of the account reaches at one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    pub groups: Groups,
+    pub not_after: Option<Timestamp>,
+    pub longest: Option<Duration>,
+}
+
+impl Standing {
+    /// What a credential limited to `only` (if to anything) and ending at `ends_at` (if ever) reaches at `now`.
+    ///
+    /// The Demo group is open to anyone, so whoever reaches something reaches it too; but it does not make a credential
+    /// good whose licences have ended.
+    pub fn reach(
+        &self,
+        only: Option<&Groups>,
+        ends_at: Option<Timestamp>,
+        lives: &GroupLives,
+        demo_is_open: bool,
+        now: Timestamp,
+    ) -> Result<Reach, Reason> {
+        if !self.account.is_live(now) {
+            return Err(Reason::AccountNotLive);
+        }
+        // Of a group that several licences grant, the last end counts; of several groups, the first end.
+        let mut ends: HashMap<&GroupId, Option<Timestamp>> = HashMap::new();
+        for licence in self.licences.iter().filter(|licence| licence.is_live(now)) {
+            let granted = licence.groups.iter().filter(|group| lives.contains_key(*group));
+            for group in granted.filter(|group| only.is_none_or(|only| only.contains(*group))) {
+                let end = ends.entry(group).or_insert(licence.ends_at);
+                *end = (*end).zip(licence.ends_at).map(|(one, other)| one.max(other));
+            }
+        }
+        if ends.is_empty() {
+            return Err(Reason::NothingGranted);
+        }
+        let not_after = [ends_at, self.account.expires_at].into_iter().chain(ends.values().copied()).flatten().min();
+        let longest = ends.keys().filter_map(|group| lives.get(*group).copied().flatten()).min();
+        let mut groups: Groups = ends.into_keys().cloned().collect();
+        if demo_is_open {
+            groups.insert(demo::group());
+        }
+        Ok(Reach { groups, not_after, longest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1000);
+
+    fn at(secs: u64) -> Option<Timestamp> {
+        Some(Timestamp::from_secs(secs))
+    }
+
+    fn groups(names: &[&str]) -> Groups {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn licence(names: &[&str], ends_at: Option<Timestamp>) -> Licence {
+        Licence {
+            id: crate::ids::LicenceId::random(),
+            account: "acme".parse().unwrap(),
+            groups: groups(names),
+            plan: "standard".into(),
+            starts_at: Timestamp::from_secs(500),
+            ends_at,
+            suspended: false,
+            created_at: Timestamp::from_secs(500),
+        }
+    }
+
+    fn standing(licences: Vec<Licence>) -> Standing {
+        let account = Account {
+            name: "acme".parse().unwrap(),
+            title: String::new(),
+            password: None,
+            suspended: false,
+            expires_at: None,
+            created_at: Timestamp::from_secs(500),
+        };
+        Standing { account, licences, read_at: NOW }
+    }
+
+    fn lives() -> GroupLives {
+        let short = Some(Duration::from_secs(60));
+        [("a", None), ("b", short)].map(|(name, life)| (name.parse().unwrap(), life)).into()
+    }
+
+    #[test]
+    fn of_one_group_the_last_end_counts_and_of_several_the_first() {
+        let standing = standing(vec![licence(&["a"], at(2000)), licence(&["a"], at(3000)), licence(&["b"], at(2500))]);
+        let reach = standing.reach(None, None, &lives(), false, NOW).unwrap();
+        assert_eq!(
+            reach,
+            Reach { groups: groups(&["a", "b"]), not_after: at(2500), longest: Some(Duration::from_secs(60)) }
+        );
+        let only = groups(&["a"]);
+        let reach = standing.reach(Some(&only), at(9000), &lives(), true, NOW).unwrap();
+        assert_eq!(reach, Reach { groups: groups(&["a", "demo"]), not_after: at(3000), longest: None });
+    }
+
+    #[test]
+    fn a_licence_counts_from_its_start_to_just_before_its_end() {
+        let standing = standing(vec![licence(&["a"], at(2000))]);
+        let reaches = |secs| standing.reach(None, None, &lives(), true, Timestamp::from_secs(secs)).is_ok();
+        assert_eq!([499, 500, 1999, 2000].map(reaches), [false, true, true, false]);
+    }
+
+    #[test]
+    fn nothing_is_granted_by_a_group_that_is_no_more_or_by_demo_alone() {
+        let standing = standing(vec![licence(&["gone"], None)]);
+        assert_eq!(standing.reach(None, None, &lives(), true, NOW), Err(Reason::NothingGranted));
+    }
+
+    #[test]
+    fn an_account_that_is_suspended_or_has_ended_reaches_nothing() {
+        let mut standing = standing(vec![licence(&["a"], None)]);
+        standing.account.expires_at = at(1000);
+        assert_eq!(standing.reach(None, None, &lives(), true, NOW), Err(Reason::AccountNotLive));
+        standing.account.expires_at = at(1001);
+        assert_eq!(standing.reach(None, None, &lives(), true, NOW).unwrap().not_after, at(1001));
+        standing.account.suspended = true;
+        assert_eq!(standing.reach(None, None, &lives(), true, NOW), Err(Reason::AccountNotLive));
+    }
+}

@@ -1,0 +1,155 @@
+//! Verifying: RFC 7519 §7.2 and RFC 8725, with every refusal of CONTRACT §6. `jsonwebtoken` checks signature, issuer and
+//! audience; what it is lax about (times, header, canonical encoding) is checked here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, Validation, decode};
+use serde::Deserialize;
+
+use super::claims::{Claims, Token};
+use super::{LARGEST, Settings};
+use crate::clock::Timestamp;
+use crate::signing::KeyRing;
+
+/// Why a token is refused. The word is for logs and metrics; the client is told less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Invalid {
+    /// Larger than 8 KiB.
+    TooLarge,
+    /// Not three canonical base64url parts.
+    Malformed,
+    /// The header is not `{alg: RS256, typ: at+jwt, kid}` and nothing else.
+    Header,
+    /// A `kid` we did not publish.
+    UnknownKey,
+    /// The signature is not ours.
+    Signature,
+    /// A claim is missing, of the wrong type, or not ours.
+    Claims,
+    /// `exp` has come.
+    Expired,
+    /// `nbf` or `iat` lies ahead.
+    NotYetValid,
+    /// Ended by decision.
+    Revoked,
+}
+
+impl Invalid {
+    /// A stable word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::TooLarge => "token_too_large",
+            Self::Malformed => "token_malformed",
+            Self::Header => "token_header",
+            Self::UnknownKey => "token_unknown_kid",
+            Self::Signature => "token_signature",
+            Self::Claims => "token_claims",
+            Self::Expired => "token_expired",
+            Self::NotYetValid => "token_not_yet_valid",
+            Self::Revoked => "token_revoked",
+        }
+    }
+
+    /// `error_description` for the client (RFC 6750 §3): no quotes or backslashes.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Expired => "The access token expired",
+            Self::Revoked => "The access token was revoked",
+            Self::NotYetValid => "The access token is not valid yet",
+            _ => "The access token is malformed or was not issued here",
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// The header we issue and accept. `crit`, `jku`, `jwk`, `x5u`, `x5c`, `zip` and whatever else may be thought of are
+/// refused by being unknown (RFC 7515 §4.1, RFC 8725 §3.10).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    typ: String,
+    kid: String,
+}
+
+/// Verifies tokens. Does not know revocations: that is the registry's part.
+#[derive(Debug)]
+pub struct Verifier {
+    validation: Validation,
+    leeway: u64,
+    ring: Arc<KeyRing>,
+}
+
+impl Verifier {
+    /// A verifier that trusts the keys of `ring`.
+    pub fn new(settings: &Settings, ring: Arc<KeyRing>) -> Self {
+        let mut validation = Validation::new(Algorithm::RS256);
+        validation.set_issuer(&[&settings.issuer]);
+        validation.set_audience(&[&settings.audience]);
+        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
+        // Times are checked against our own clock below, without the library's minute of leeway.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        Self { validation, leeway: settings.leeway.as_secs(), ring }
+    }
+
+    /// Verifies a compact JWT at `now`.
+    ///
+    /// # Errors
+    /// The reason of the refusal; [`Invalid::Revoked`] never.
+    pub fn verify(&self, jwt: &[u8], now: Timestamp) -> Result<Token, Invalid> {
+        if jwt.len() > LARGEST {
+            return Err(Invalid::TooLarge);
+        }
+        let mut parts = jwt.split(|byte| *byte == b'.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Invalid::Malformed);
+        };
+        // Strict: no padding, no foreign characters, no loose trailing bits. One token has one spelling, so that a
+        // revocation or a digest of it covers it (RFC 7515 §2).
+        let decoded = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Invalid::Malformed);
+        let (header, _, _) = (decoded(header)?, decoded(payload)?, decoded(signature)?);
+        let header: Header = serde_json::from_slice(&header).map_err(|_| Invalid::Header)?;
+        if header.alg != "RS256" || header.typ != "at+jwt" {
+            return Err(Invalid::Header);
+        }
+        let claims = self
+            .ring
+            .with_key(&header.kid, |key| decode::<Claims>(jwt, key, &self.validation))
+            .ok_or(Invalid::UnknownKey)?
+            .map_err(|error| match error.kind() {
+                jsonwebtoken::errors::ErrorKind::InvalidSignature => Invalid::Signature,
+                _ => Invalid::Claims,
+            })?
+            .claims;
+        self.check_times(&claims, now)?;
+        Token::from_claims(claims).ok_or(Invalid::Claims)
+    }
+
+    /// RFC 7519 §4.1.4: a token is expired *at* `exp`. `iat` may lie a second ahead: see [`super::Grant::cutoff`].
+    fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), Invalid> {
+        let now = now.secs();
+        if now >= claims.exp.saturating_add(self.leeway) {
+            return Err(Invalid::Expired);
+        }
+        if claims.nbf > now.saturating_add(self.leeway) {
+            return Err(Invalid::NotYetValid);
+        }
+        if claims.exp <= claims.iat || claims.nbf > claims.exp {
+            return Err(Invalid::Claims);
+        }
+        Ok(())
+    }
+}
