@@ -25,6 +25,7 @@ pub mod telemetry;
 pub mod tokens;
 // floor 2: decision
 pub mod access;
+pub mod exchange;
 pub mod registry;
 // floor 3: backends
 pub mod store;

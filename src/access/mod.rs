@@ -1,4 +1,13 @@
-//! Access: the one place that decides whether a request may proceed. Only this room can build a `Permit`.
+//! Access: the one place that decides whether a request may proceed. Only this room can build a [`Permit`].
+//!
+//! Implements the resource server's side of RFC 6750 (Bearer tokens). Proxying, forward-auth and the built-in resources
+//! all ask the same [`Gate`].
+
+mod decide;
+mod layer;
+
+pub use decide::{Denial, Gate, Permit, Presented};
+pub use layer::{AccessFuture, RequireAccess, RequireAccessService};
 
 /// Settings of `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

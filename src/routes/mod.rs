@@ -1,6 +1,12 @@
 //! Routes: which paths there are, and who may call them. Owns path normalisation and the route table; knows no HTTP server.
 
+mod path;
+mod table;
+
 use crate::ids::{GroupId, RouteId};
+
+pub use path::{Ambiguous, normalise};
+pub use table::{Audience, Route, RouteTable, Target};
 
 /// What answers a configured route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,161 @@
+//! The decision: a presented token and a route become a [`Permit`] or a [`Denial`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, Timestamp};
+use crate::groups::demo;
+use crate::ids::{GroupId, TokenId};
+use crate::limits::Limiter;
+use crate::registry::{Digest, Lookup, Principal, Registry, Session};
+use crate::routes::Audience;
+use crate::tokens::{Invalid, LARGEST, Verifier};
+use crate::{client_addr, credentials};
+
+/// Client addresses whose use of the Demo group is counted at once.
+const MOST_DEMO_CLIENTS: usize = 200_000;
+
+/// What a request presented for access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presented<'a> {
+    /// No `Authorization` header, or one of another scheme.
+    Nothing,
+    /// No `Authorization` header, but a token in the query string, where we do not take one (RFC 9700 §4.3.2).
+    InQuery,
+    /// A Bearer token (RFC 6750 §2.1).
+    Bearer(&'a [u8]),
+}
+
+impl<'a> Presented<'a> {
+    /// Reads an `Authorization` header's value.
+    pub fn from_authorization(value: &'a [u8]) -> Self {
+        match credentials::token68(value, b"bearer") {
+            Some(token) => Self::Bearer(token),
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// Why access is denied.
+#[derive(Debug)]
+pub enum Denial {
+    /// Nothing was presented.
+    Missing {
+        /// A token was in the query string.
+        in_query: bool,
+    },
+    /// The token is not valid (any more).
+    Invalid(Invalid),
+    /// The token is valid and does not reach this route.
+    Scope {
+        /// A group that would.
+        missing: GroupId,
+        /// Whose token it is.
+        session: Session,
+    },
+    /// Too many requests in the Demo group from one address.
+    TooMany {
+        /// Until there may be more.
+        wait: Duration,
+        /// Whose token it is.
+        session: Session,
+    },
+}
+
+/// The right to proceed: this session, on the route it was decided for. Only this room can make one.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    session: Session,
+}
+
+impl Permit {
+    /// Who may proceed.
+    pub fn principal(&self) -> &Arc<Principal> {
+        self.session.principal()
+    }
+
+    /// The token's `jti`.
+    pub fn token(&self) -> TokenId {
+        self.session.id()
+    }
+
+    /// When the token was issued.
+    pub fn issued_at(&self) -> Timestamp {
+        self.session.issued_at()
+    }
+
+    /// When the token expires.
+    pub fn expires_at(&self) -> Timestamp {
+        self.session.expires_at()
+    }
+}
+
+/// Decides.
+#[derive(Debug)]
+pub struct Gate {
+    registry: Arc<Registry>,
+    verifier: Verifier,
+    clock: Arc<dyn Clock>,
+    demo: Limiter<IpAddr>,
+}
+
+impl Gate {
+    /// A gate in front of everything that is not public.
+    pub fn new(registry: Arc<Registry>, verifier: Verifier, demo: &demo::Settings, clock: Arc<dyn Clock>) -> Self {
+        Self { registry, verifier, clock, demo: Limiter::new(demo.requests_per_address, MOST_DEMO_CLIENTS) }
+    }
+
+    /// The clock it decides by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Whether `presented` opens a route for `audience`. `None` where nothing was asked of a public route.
+    ///
+    /// # Errors
+    /// The [`Denial`].
+    pub fn decide(&self, audience: &Audience, presented: Presented<'_>, client: IpAddr) -> Result<Permit, Denial> {
+        let now = self.clock.now();
+        let session = self.authenticate(presented, now)?;
+        if let Audience::AnyOf(groups) = audience
+            && !groups.iter().any(|group| session.principal().reaches(group))
+        {
+            let missing = groups.first().cloned().unwrap_or_else(demo::group);
+            return Err(Denial::Scope { missing, session });
+        }
+        if session.principal().is_demo()
+            && let Err(wait) = self.demo.charge(&client_addr::network(client), now)
+        {
+            return Err(Denial::TooMany { wait, session });
+        }
+        Ok(Permit { session })
+    }
+
+    /// The session of a presented token: by its digest when it is known here, by its signature when not.
+    fn authenticate(&self, presented: Presented<'_>, now: Timestamp) -> Result<Session, Denial> {
+        let jwt = match presented {
+            Presented::Bearer(jwt) => jwt,
+            Presented::Nothing => return Err(Denial::Missing { in_query: false }),
+            Presented::InQuery => return Err(Denial::Missing { in_query: true }),
+        };
+        if jwt.len() > LARGEST {
+            return Err(Denial::Invalid(Invalid::TooLarge));
+        }
+        let digest = Digest::of(jwt);
+        match self.registry.look_up(&digest, now) {
+            Lookup::Live(session) => Ok(session),
+            Lookup::Expired => Err(Denial::Invalid(Invalid::Expired)),
+            Lookup::Revoked => Err(Denial::Invalid(Invalid::Revoked)),
+            Lookup::Unknown => {
+                let token = self.verifier.verify(jwt, now).map_err(Denial::Invalid)?;
+                self.registry.admit(digest, &token, now).ok_or(Denial::Invalid(Invalid::Revoked))
+            }
+        }
+    }
+
+    /// Drops the demo clients that have their full allowance again.
+    pub fn forget_clients(&self) {
+        self.demo.forget(self.clock.now());
+    }
+}

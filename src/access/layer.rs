@@ -1,0 +1,224 @@
+//! The Bearer layer: in front of every secured path, in tower's usual form.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::{Denial, Gate, Permit, Presented, Settings};
+use crate::exchange::{Origin, Refusal, Verdict, quotable};
+use crate::problem::Kind;
+use crate::routes::Audience;
+use crate::tokens::Invalid;
+
+/// Lets a request through to the inner service only with a [`Permit`], which it finds in the request's extensions; on a
+/// public route without one.
+#[derive(Debug, Clone)]
+pub struct RequireAccess {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    gate: Arc<Gate>,
+    contact: Option<String>,
+    /// RFC 6750 §3.1: without a token, the challenge has no `error`.
+    bare_challenge: HeaderValue,
+    realm: String,
+}
+
+impl RequireAccess {
+    /// A layer that asks `gate`.
+    pub fn new(gate: Arc<Gate>, settings: &Settings) -> Self {
+        let realm = quotable(&settings.realm);
+        let bare_challenge = challenge(&format!("Bearer realm=\"{realm}\""));
+        Self { shared: Arc::new(Shared { gate, contact: settings.contact.clone(), bare_challenge, realm }) }
+    }
+}
+
+impl<S> Layer<S> for RequireAccess {
+    type Service = RequireAccessService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequireAccessService { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// The service that [`RequireAccess`] makes.
+#[derive(Debug, Clone)]
+pub struct RequireAccessService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Service<Request<Body>> for RequireAccessService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = AccessFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self.shared.verdict(&request) {
+            Ok(None) => AccessFuture::Inner { inner: self.inner.call(request), verdict: None },
+            Ok(Some(permit)) => {
+                let verdict = Verdict {
+                    reason: None,
+                    principal: Some(Arc::clone(permit.principal())),
+                    token: Some(permit.token()),
+                };
+                request.extensions_mut().insert(permit);
+                AccessFuture::Inner { inner: self.inner.call(request), verdict: Some(verdict) }
+            }
+            Err(response) => AccessFuture::Refused { response: Some(response) },
+        }
+    }
+}
+
+impl Shared {
+    /// A permit, nothing where nothing is asked, or the answer that refuses. Not async: it can be tested as it is.
+    fn verdict(&self, request: &Request<Body>) -> Result<Option<Permit>, Box<Response<Body>>> {
+        let Some(origin) = request.extensions().get::<Origin>() else {
+            // Nothing reaches this layer without an origin; if a change of the stack lost it, nothing passes.
+            let refusal = Refusal::new(Kind::Internal, "no_origin", "The request could not be handled.");
+            return Err(Box::new(refusal.into_response(crate::ids::RequestId(0))));
+        };
+        let route = origin.route.route();
+        let refuse = |refusal: Refusal| Box::new(refusal.into_response(origin.request));
+        let audience = route.map_or(&Audience::Token, |route| &route.audience);
+        let permit = match audience {
+            Audience::Public => None,
+            secured => {
+                let presented = presented(request.headers(), request.uri().query());
+                let permit = self.gate.decide(secured, presented, origin.client);
+                Some(permit.map_err(|denial| refuse(self.refusal(denial)))?)
+            }
+        };
+        let told = |refusal: Refusal| match &permit {
+            Some(permit) => refusal.of(Arc::clone(permit.principal()), permit.token()),
+            None => refusal,
+        };
+        let Some(route) = route else {
+            let refusal = Refusal::new(Kind::NotFound, "not_found", "There is nothing at this path.");
+            return Err(refuse(told(refusal)));
+        };
+        if !route.answers(request.method().as_str()) {
+            let detail = format!("This path answers {}.", route.allow);
+            let refusal = Refusal::new(Kind::MethodNotAllowed, "method_not_allowed", detail).allow(&route.allow);
+            return Err(refuse(told(refusal)));
+        }
+        Ok(permit)
+    }
+
+    fn refusal(&self, denial: Denial) -> Refusal {
+        match denial {
+            Denial::Missing { in_query } => {
+                let (reason, detail) = if in_query {
+                    (
+                        "token_in_query",
+                        "A token in the query string is not accepted. Send `Authorization: Bearer <token>`.",
+                    )
+                } else {
+                    ("token_missing", "Send `Authorization: Bearer <token>`. The token endpoint is /token.")
+                };
+                Refusal::new(Kind::MissingToken, reason, detail).challenge(self.bare_challenge.clone())
+            }
+            Denial::Invalid(invalid) => {
+                let description = invalid.description();
+                let detail = match invalid {
+                    Invalid::Expired | Invalid::Revoked => format!("{description}. Get a new one at /token."),
+                    _ => format!("{description}."),
+                };
+                Refusal::new(Kind::InvalidToken, invalid.word(), detail).challenge(challenge(&format!(
+                    "Bearer realm=\"{}\", error=\"invalid_token\", error_description=\"{description}\"",
+                    self.realm
+                )))
+            }
+            Denial::Scope { missing, session } => {
+                let ask = match &self.contact {
+                    Some(contact) => format!("Write to {contact} for a licence."),
+                    None => "Ask the operator of this API for a licence.".to_owned(),
+                };
+                let detail = format!("This needs a licence for the group '{missing}'. {ask}");
+                Refusal::new(Kind::InsufficientScope, "insufficient_scope", detail)
+                    .licence(missing.as_str(), self.contact.as_deref())
+                    .challenge(challenge(&format!(
+                        "Bearer realm=\"{}\", error=\"insufficient_scope\", scope=\"{missing}\"",
+                        self.realm
+                    )))
+                    .of(Arc::clone(session.principal()), session.id())
+            }
+            Denial::TooMany { wait, session } => {
+                let detail =
+                    "Too many requests in the Demo group from this address. Wait, or ask for a key of your own.";
+                Refusal::new(Kind::TooManyRequests, "demo_rate", detail)
+                    .retry_after(wait)
+                    .of(Arc::clone(session.principal()), session.id())
+            }
+        }
+    }
+}
+
+fn challenge(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("Bearer"))
+}
+
+/// What the headers present. A doubled `Authorization` was refused before; if it were not, the first would count.
+fn presented<'a>(headers: &'a HeaderMap, query: Option<&str>) -> Presented<'a> {
+    match headers.get(AUTHORIZATION) {
+        Some(value) => Presented::from_authorization(value.as_bytes()),
+        None if query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("access_token="))) => {
+            Presented::InQuery
+        }
+        None => Presented::Nothing,
+    }
+}
+
+pin_project! {
+    /// Answers with the inner service's answer, or the refusal.
+    #[project = AccessProjection]
+    #[derive(Debug)]
+    pub enum AccessFuture<F> {
+        /// It was let through.
+        Inner { #[pin] inner: F, verdict: Option<Verdict> },
+        /// It was not.
+        Refused { response: Option<Box<Response<Body>>> },
+    }
+}
+
+impl<F, E> Future for AccessFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+{
+    type Output = Result<Response<Body>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            AccessProjection::Inner { inner, verdict } => {
+                let mut response = ready!(inner.poll(cx))?;
+                if let Some(mut verdict) = verdict.take() {
+                    // A door may have given a reason of its own.
+                    if let Some(own) = response.extensions().get::<Verdict>() {
+                        verdict.reason = own.reason;
+                    }
+                    response.extensions_mut().insert(verdict);
+                }
+                Poll::Ready(Ok(response))
+            }
+            AccessProjection::Refused { response } => {
+                Poll::Ready(Ok(*response.take().expect("a future is not polled after it is ready")))
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The exchange: what layers and doors tell each other about one request and its answer.
+//!
+//! [`Origin`] travels with the request, [`Verdict`] with the answer; [`Refusal`] is an answer that says no.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::ids::{RequestId, TokenId};
+use crate::limits;
+use crate::problem::{Kind, Problem};
+use crate::registry::Principal;
+use crate::routes::{Route, RouteTable};
+
+/// Where a request came from, and where it goes.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its number.
+    pub request: RequestId,
+    /// Whose request it is; see `client_addr`.
+    pub client: IpAddr,
+    /// The route of its path.
+    pub route: Located,
+}
+
+/// A path found in the route table, or not.
+#[derive(Debug, Clone)]
+pub struct Located {
+    table: Arc<RouteTable>,
+    index: Option<usize>,
+}
+
+impl Located {
+    /// Finds a normalised path.
+    pub fn find(table: Arc<RouteTable>, path: &str) -> Self {
+        let index = table.find(path).map(|route| route.index);
+        Self { table, index }
+    }
+
+    /// The route, if the path is somebody's.
+    pub fn route(&self) -> Option<&Route> {
+        self.index.map(|index| &self.table.routes()[index])
+    }
+}
+
+/// What the request log should know of an answer.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict {
+    /// A stable word: why it was refused, or nothing.
+    pub reason: Option<&'static str>,
+    /// Who asked, as far as that is proven.
+    pub principal: Option<Arc<Principal>>,
+    /// The token that was presented or issued.
+    pub token: Option<TokenId>,
+}
+
+/// An answer that says no: a problem with its headers.
+#[derive(Debug)]
+pub struct Refusal {
+    kind: Kind,
+    problem: Problem,
+    verdict: Verdict,
+    challenge: Option<HeaderValue>,
+    allow: Option<HeaderValue>,
+    retry_after: Option<u64>,
+}
+
+impl Refusal {
+    /// Says no for `reason`, a stable word for the log; `detail` tells the client what to do.
+    pub fn new(kind: Kind, reason: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            problem: Problem::new(kind, detail),
+            verdict: Verdict { reason: Some(reason), ..Verdict::default() },
+            challenge: None,
+            allow: None,
+            retry_after: None,
+        }
+    }
+
+    /// With a challenge (RFC 9110 §11.6.1). A 401 is not finished without one.
+    pub fn challenge(mut self, challenge: HeaderValue) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    /// With the methods that would be answered.
+    pub fn allow(mut self, methods: &str) -> Self {
+        self.allow = HeaderValue::from_str(methods).ok();
+        self
+    }
+
+    /// With the time after which it may go better.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(limits::retry_after(wait));
+        self
+    }
+
+    /// Names the group that is missing and whom to ask for it.
+    pub fn licence(mut self, missing_group: &str, contact: Option<&str>) -> Self {
+        self.problem = self.problem.licence(missing_group, contact);
+        self
+    }
+
+    /// Who was refused.
+    pub fn of(mut self, principal: Arc<Principal>, token: TokenId) -> Self {
+        self.verdict.principal = Some(principal);
+        self.verdict.token = Some(token);
+        self
+    }
+
+    /// The kind of problem.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The answer to `request`.
+    pub fn into_response(self, request: RequestId) -> Response<Body> {
+        let body = self.problem.instance(request).to_json();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, allow);
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self.verdict);
+        response
+    }
+}
+
+/// A value inside a quoted-string of a challenge: what would end it is left out (RFC 9110 §5.6.4).
+pub fn quotable(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect()
+}
