@@ -10,6 +10,14 @@ use crate::licences::LicenceStore;
 use crate::revocations::RevocationStore;
 use crate::signing::SigningKeyStore;
 
+#[cfg(test)]
+#[macro_use]
+pub(crate) mod conformance;
+mod memory;
+mod rules;
+
+pub use memory::MemoryStore;
+
 /// A backend for every record of the gateway.
 pub trait Store: AccountStore + GroupStore + KeyStore + LicenceStore + RevocationStore + SigningKeyStore {}
 
