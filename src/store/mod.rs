@@ -15,8 +15,10 @@ use crate::signing::SigningKeyStore;
 pub(crate) mod conformance;
 mod memory;
 mod rules;
+mod sqlite;
 
 pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
 
 /// A backend for every record of the gateway.
 pub trait Store: AccountStore + GroupStore + KeyStore + LicenceStore + RevocationStore + SigningKeyStore {}
