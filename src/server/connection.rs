@@ -1,0 +1,266 @@
+//! One client connection: how many there are, and when a slow one is closed.
+//!
+//! `hyper` bounds the time of a header section, and nothing else that a slow client can do. Here a connection is closed when
+//! it sends nothing (before, between or inside header sections) or takes nothing of an answer for too long. One timer per
+//! connection is looked at only when the connection waits, and costs a request nothing.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::Limits;
+use crate::client_addr;
+use crate::telemetry::Metrics;
+
+/// Counts connections and admits new ones.
+#[derive(Debug)]
+pub struct Connections {
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    open: AtomicUsize,
+    by_address: DashMap<IpAddr, usize>,
+}
+
+impl Connections {
+    /// No connections yet.
+    pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        Self { limits: limits.clone(), metrics, open: AtomicUsize::new(0), by_address: DashMap::new() }
+    }
+
+    /// Admits a connection, unless there are too many.
+    pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Connection>> {
+        let address = client_addr::network(peer.ip());
+        if self.open.fetch_add(1, Ordering::AcqRel) >= self.limits.connections {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            self.metrics.closed("too_many_connections");
+            return None;
+        }
+        let of_address = {
+            let mut count = self.by_address.entry(address).or_insert(0);
+            *count += 1;
+            *count
+        };
+        self.metrics.connections.inc();
+        // From here on the connection's drop keeps the counts right.
+        let connection = Arc::new(Connection {
+            peer,
+            address,
+            all: Arc::clone(self),
+            began: Instant::now(),
+            in_flight: AtomicU32::new(0),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            write_blocked_since: AtomicU64::new(0),
+        });
+        if of_address > self.limits.connections_per_address {
+            self.metrics.closed("too_many_connections_of_address");
+            return None;
+        }
+        Some(connection)
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+}
+
+/// One connection. Times are milliseconds since it began, never 0; 0 is "not now".
+#[derive(Debug)]
+pub struct Connection {
+    peer: SocketAddr,
+    address: IpAddr,
+    all: Arc<Connections>,
+    began: Instant,
+    in_flight: AtomicU32,
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    write_blocked_since: AtomicU64,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.open.fetch_sub(1, Ordering::AcqRel);
+        self.all.metrics.connections.dec();
+        if let Some(mut count) = self.all.by_address.get_mut(&self.address) {
+            *count -= 1;
+        }
+        self.all.by_address.remove_if(&self.address, |_, count| *count == 0);
+    }
+}
+
+impl Connection {
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// A request's header section is complete.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.head_since.store(0, Ordering::Release);
+        InFlight { connection: Arc::clone(self) }
+    }
+
+    /// When the connection must be closed, as things stand, and why.
+    fn deadline(&self, is_http1: bool) -> (Instant, &'static str) {
+        let limits = &self.all.limits;
+        let (since, limit, reason) = if self.in_flight.load(Ordering::Acquire) > 0 {
+            match self.write_blocked_since.load(Ordering::Acquire) {
+                // The door that works on it has limits of its own; look again later.
+                0 => return (Instant::now() + limits.write_timeout, "busy"),
+                since => (since, limits.write_timeout, "slow_reader"),
+            }
+        } else {
+            match self.head_since.load(Ordering::Acquire) {
+                since if since > 0 && is_http1 => (since, limits.header_timeout, "slow_header"),
+                _ => (self.idle_since.load(Ordering::Acquire), limits.idle_timeout, "idle"),
+            }
+        };
+        (self.began + Duration::from_millis(since) + limit, reason)
+    }
+}
+
+/// A request that is being answered, until the last byte of its answer was handed over.
+#[derive(Debug)]
+pub struct InFlight {
+    connection: Arc<Connection>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let now = self.connection.millis(Instant::now());
+        self.connection.idle_since.store(now, Ordering::Release);
+        self.connection.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A connection's bytes, watched.
+#[derive(Debug)]
+pub struct Watched<IO> {
+    io: IO,
+    connection: Arc<Connection>,
+    is_http1: bool,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl<IO> Watched<IO> {
+    /// Watches `io`. With HTTP/2 a header section has no time limit of its own: pings come between requests too, so what
+    /// counts there is that a request comes at all.
+    pub fn new(io: IO, connection: Arc<Connection>, is_http1: bool) -> Self {
+        // What went before (the handshake) had a limit of its own.
+        connection.idle_since.store(connection.millis(Instant::now()), Ordering::Release);
+        let (at, _) = connection.deadline(is_http1);
+        Self { io, connection, is_http1, alarm: Box::pin(tokio::time::sleep_until(at)) }
+    }
+
+    /// Called whenever the connection waits. Says that it has waited too long, and for what.
+    fn overdue(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            let (at, reason) = self.connection.deadline(self.is_http1);
+            if at <= Instant::now() {
+                self.connection.all.metrics.closed(reason);
+                return Some(reason);
+            }
+            self.alarm.as_mut().reset(at);
+        }
+        None
+    }
+
+    /// Looks at the alarm anew when something has a shorter limit than what it was set for.
+    fn hasten(&mut self) {
+        let (at, _) = self.connection.deadline(self.is_http1);
+        if at < self.alarm.deadline() {
+            self.alarm.as_mut().reset(at);
+        }
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Ready(done) => {
+                let connection = &self.connection;
+                let head_begins = buf.filled().len() > before
+                    && connection.in_flight.load(Ordering::Relaxed) == 0
+                    && connection.head_since.load(Ordering::Relaxed) == 0;
+                if head_begins {
+                    let now = connection.millis(Instant::now());
+                    connection.head_since.store(now, Ordering::Release);
+                }
+                Poll::Ready(done)
+            }
+            Poll::Pending => {
+                if self.connection.head_since.load(Ordering::Relaxed) != 0 {
+                    self.hasten();
+                }
+                // The end of the stream: hyper ends an idle connection by it without a fuss.
+                if self.overdue(cx).is_some() { Poll::Ready(Ok(())) } else { Poll::Pending }
+            }
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Watched<IO> {
+    /// Notes whether the client takes what it is sent.
+    fn watch_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let blocked = &self.connection.write_blocked_since;
+        if written.is_ready() {
+            if blocked.load(Ordering::Relaxed) != 0 {
+                blocked.store(0, Ordering::Release);
+            }
+            return written;
+        }
+        if blocked.load(Ordering::Relaxed) == 0 {
+            blocked.store(self.connection.millis(Instant::now()), Ordering::Release);
+        }
+        self.hasten();
+        match self.overdue(cx) {
+            Some(reason) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.watch_write(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.watch_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch_write(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch_write(cx, shut)
+    }
+}
