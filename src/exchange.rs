@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::ids::{RequestId, TokenId};
 use crate::limits;
@@ -39,6 +41,16 @@ impl Located {
     pub fn find(table: Arc<RouteTable>, path: &str) -> Self {
         let index = table.find(path).map(|route| route.index);
         Self { table, index }
+    }
+
+    /// A path that was not looked for, because the request was refused before.
+    pub fn nowhere(table: Arc<RouteTable>) -> Self {
+        Self { table, index: None }
+    }
+
+    /// Whether it was found in this table.
+    pub fn is_of(&self, table: &Arc<RouteTable>) -> bool {
+        Arc::ptr_eq(&self.table, table)
     }
 
     /// The route, if the path is somebody's.
@@ -137,6 +149,36 @@ impl Refusal {
         }
         response.extensions_mut().insert(self.verdict);
         response
+    }
+}
+
+/// A JSON answer.
+pub fn json(body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A request's content, of at most `most` bytes and within `limit`.
+///
+/// # Errors
+/// The refusal: 413, 408, or 400 when the content breaks off.
+pub async fn read_body(body: Body, most: usize, limit: Duration) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let detail = format!("The content may have {most} bytes.");
+        Refusal::new(Kind::ContentTooLarge, "content_too_large", detail)
+    };
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
+        Err(_) => {
+            let detail = format!("The content did not arrive within {} s.", limit.as_secs());
+            Err(Refusal::new(Kind::RequestTimeout, "slow_content", detail))
+        }
+        Ok(Ok(content)) => Ok(content.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::new(Kind::MalformedRequest, "broken_content", "The content broke off.")),
     }
 }
 

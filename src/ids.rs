@@ -212,9 +212,19 @@ impl fmt::Debug for TokenId {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RequestId(pub u64);
 
+impl RequestId {
+    /// Its 16 hexadecimal digits, without an allocation.
+    pub fn write<'a>(&self, digits: &'a mut [u8; 16]) -> &'a [u8] {
+        for (n, digit) in digits.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(self.0 >> (60 - 4 * n) & 15) as usize];
+        }
+        digits
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(std::str::from_utf8(self.write(&mut [0; 16])).unwrap_or_default())
     }
 }
 

@@ -29,7 +29,12 @@ pub mod exchange;
 pub mod registry;
 // floor 3: backends
 pub mod store;
+// floor 4: doors
+pub mod oauth;
+pub mod portal;
+pub mod resources;
 // floor 5: assembly
+pub mod cli;
 pub mod config;
 pub mod server;
 pub mod tls;

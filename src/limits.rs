@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -67,8 +68,8 @@ impl fmt::Display for Rate {
 /// Keeps a [`Rate`] for every key it sees, up to a bound.
 #[derive(Debug)]
 pub struct Limiter<K: Hash + Eq> {
-    interval: u64,
-    tolerance: u64,
+    interval: AtomicU64,
+    tolerance: AtomicU64,
     most: usize,
     /// Per key, the theoretical arrival time of GCRA in nanoseconds since the epoch.
     arrivals: DashMap<K, u64>,
@@ -77,13 +78,17 @@ pub struct Limiter<K: Hash + Eq> {
 impl<K: Hash + Eq + Clone> Limiter<K> {
     /// A limiter of `rate` that remembers at most about `most` keys.
     pub fn new(rate: Rate, most: usize) -> Self {
+        let limiter =
+            Self { interval: AtomicU64::new(0), tolerance: AtomicU64::new(0), most, arrivals: DashMap::new() };
+        limiter.set(rate);
+        limiter
+    }
+
+    /// Keeps another rate from now on.
+    pub fn set(&self, rate: Rate) {
         let interval = rate.interval();
-        Self {
-            interval,
-            tolerance: interval.saturating_mul(u64::from(rate.count.max(1) - 1)),
-            most,
-            arrivals: DashMap::new(),
-        }
+        self.interval.store(interval, Ordering::Relaxed);
+        self.tolerance.store(interval.saturating_mul(u64::from(rate.count.max(1) - 1)), Ordering::Relaxed);
     }
 
     /// How long `key` must wait before one more would be allowed; charges nothing.
@@ -138,11 +143,11 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 
     /// GCRA: the next arrival time, or how much too early this one is.
     fn allow(&self, arrival: u64, now: u64) -> Result<u64, Duration> {
-        let earliest = arrival.saturating_sub(self.tolerance);
+        let earliest = arrival.saturating_sub(self.tolerance.load(Ordering::Relaxed));
         if now < earliest {
             return Err(Duration::from_nanos(earliest - now));
         }
-        Ok(arrival.max(now).saturating_add(self.interval))
+        Ok(arrival.max(now).saturating_add(self.interval.load(Ordering::Relaxed)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::groups::demo;
 use crate::ids::{GroupId, TokenId};
-use crate::limits::Limiter;
+use crate::limits::{Limiter, Rate};
 use crate::registry::{Digest, Lookup, Principal, Registry, Session};
 use crate::routes::Audience;
 use crate::tokens::{Invalid, LARGEST, Verifier};
@@ -152,6 +152,11 @@ impl Gate {
                 self.registry.admit(digest, &token, now).ok_or(Denial::Invalid(Invalid::Revoked))
             }
         }
+    }
+
+    /// Keeps another rate of demo requests from now on.
+    pub fn set_demo_rate(&self, rate: Rate) {
+        self.demo.set(rate);
     }
 
     /// Drops the demo clients that have their full allowance again.

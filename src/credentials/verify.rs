@@ -23,7 +23,7 @@ use crate::groups::{GroupStore, demo};
 use crate::ids::{AccountName, Groups, KeyId};
 use crate::keys::{ApiKey, Key, KeyPrefix, KeyStore};
 use crate::licences::LicenceStore;
-use crate::limits::Limiter;
+use crate::limits::{Limiter, Rate};
 use crate::persist::{self, Cut, Update};
 use crate::random;
 use crate::revocations::{Change, Revocations};
@@ -548,6 +548,12 @@ impl Verifier {
     /// When memory last agreed with the store.
     pub fn synced_at(&self) -> Timestamp {
         Timestamp::from_millis(self.synced_at.load(Ordering::Acquire))
+    }
+
+    /// Keeps other rates of failures from now on.
+    pub fn set_failures(&self, per_address: Rate, per_user: Rate) {
+        self.by_address.set(per_address);
+        self.by_user.set(per_user);
     }
 
     /// Drops the failures that count no more.

@@ -23,6 +23,8 @@ pub enum Target {
     Demo,
     /// A built-in resource.
     Resource(Resource),
+    /// The counters, on the admin listener alone.
+    Metrics,
 }
 
 /// Who may call a route.
@@ -100,6 +102,15 @@ impl RouteTable {
             table.add(route.id.as_str(), &route.path, &methods, audience, Target::Resource(route.resource));
         }
         table.prefixes.sort_by_key(|index| std::cmp::Reverse(table.routes[*index].path.len()));
+        table
+    }
+
+    /// The routes of the admin listener.
+    pub fn admin() -> Self {
+        let mut table = Self::default();
+        table.add("admin-health-live", "/health/live", &["GET"], Audience::Public, Target::HealthLive);
+        table.add("admin-health-ready", "/health/ready", &["GET"], Audience::Public, Target::HealthReady);
+        table.add("admin-metrics", "/metrics", &["GET"], Audience::Public, Target::Metrics);
         table
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -23,7 +24,7 @@ use crate::telemetry::Metrics;
 /// Counts connections and admits new ones.
 #[derive(Debug)]
 pub struct Connections {
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     metrics: Arc<Metrics>,
     open: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
@@ -32,13 +33,24 @@ pub struct Connections {
 impl Connections {
     /// No connections yet.
     pub fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
-        Self { limits: limits.clone(), metrics, open: AtomicUsize::new(0), by_address: DashMap::new() }
+        Self {
+            limits: ArcSwap::from_pointee(limits.clone()),
+            metrics,
+            open: AtomicUsize::new(0),
+            by_address: DashMap::new(),
+        }
+    }
+
+    /// Keeps other limits from now on.
+    pub fn set(&self, limits: &Limits) {
+        self.limits.store(Arc::new(limits.clone()));
     }
 
     /// Admits a connection, unless there are too many.
     pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Connection>> {
+        let limits = self.limits.load();
         let address = client_addr::network(peer.ip());
-        if self.open.fetch_add(1, Ordering::AcqRel) >= self.limits.connections {
+        if self.open.fetch_add(1, Ordering::AcqRel) >= limits.connections {
             self.open.fetch_sub(1, Ordering::AcqRel);
             self.metrics.closed("too_many_connections");
             return None;
@@ -60,7 +72,7 @@ impl Connections {
             head_since: AtomicU64::new(0),
             write_blocked_since: AtomicU64::new(0),
         });
-        if of_address > self.limits.connections_per_address {
+        if of_address > limits.connections_per_address {
             self.metrics.closed("too_many_connections_of_address");
             return None;
         }
@@ -116,7 +128,7 @@ impl Connection {
 
     /// When the connection must be closed, as things stand, and why.
     fn deadline(&self, is_http1: bool) -> (Instant, &'static str) {
-        let limits = &self.all.limits;
+        let limits = self.all.limits.load();
         let (since, limit, reason) = if self.in_flight.load(Ordering::Acquire) > 0 {
             match self.write_blocked_since.load(Ordering::Acquire) {
                 // The door that works on it has limits of its own; look again later.

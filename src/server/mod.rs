@@ -1,9 +1,30 @@
 //! The assembly: joins rooms, doors and a store into the running gateway.
+//!
+//! The stack of a request, outermost first, each with its why:
+//!
+//! 1. [`accept`]: TLS, or the one answer to a request in the clear; [`connection`]: how many, and no slow ones
+//! 2. [`front`]: number, client address, rules of HTTP, normalised path, route; last of all counters and log line
+//! 3. `SetSensitiveRequestHeaders`: before anything could print a credential
+//! 4. [`RequireAccess`](crate::access::RequireAccess): a [`Permit`](crate::access::Permit) or a refusal
+//! 5. [`dispatch`]: the door of the route, with its limits of content and time
+
+mod accept;
+mod conduct;
+mod connection;
+mod dispatch;
+mod exposure;
+mod follow;
+mod front;
+mod gateway;
+mod health;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+pub use follow::Follower;
+pub use gateway::{Addresses, Gateway, StartError};
 
 /// What happens to a credential that was sent over plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -64,8 +64,16 @@ impl Issuer {
     /// # Errors
     /// [`signing::Error::Sign`].
     pub fn issue(&self, grant: &Grant, now: Timestamp) -> Result<Option<Issued>, signing::Error> {
+        self.issue_for(grant, self.settings.lifetime, now)
+    }
+
+    /// As [`Issuer::issue`], for a life other than the configured one.
+    ///
+    /// # Errors
+    /// [`signing::Error::Sign`].
+    pub fn issue_for(&self, grant: &Grant, life: Duration, now: Timestamp) -> Result<Option<Issued>, signing::Error> {
         let issued_at = grant.known_at.secs().min(now.secs()).max(grant.cutoff.0);
-        let life = grant.longest.unwrap_or(self.settings.lifetime).min(self.settings.lifetime).as_secs();
+        let life = grant.longest.map_or(life, |longest| life.min(longest)).as_secs();
         let end = grant.not_after.map_or(u64::MAX, Timestamp::secs);
         let expires_at = now.secs().saturating_add(life).min(end);
         if expires_at <= issued_at {

@@ -1,0 +1,22 @@
+//! The authorization server's doors: the token endpoint (RFC 6749 §3.2 in our plain dialect) and the JWK Set (RFC 7517).
+
+mod token;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+
+use crate::signing::KeyRing;
+
+pub use token::{TokenEndpoint, TokenParts};
+
+/// `GET /.well-known/jwks.json`. Verifiers may keep it for five minutes; a key is published long before it signs.
+pub fn jwks(ring: &Arc<KeyRing>) -> Response<Body> {
+    let mut response = Response::new(Body::from(ring.jwks().to_vec()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+}

@@ -1,0 +1,95 @@
+//! Built-in resources: they show the guard at work with no upstream behind it. Each takes a [`Permit`] as its right to
+//! answer; the public ones take none.
+
+mod demo;
+mod echo;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Response};
+use serde::Serialize;
+
+use crate::access::Permit;
+use crate::clock::Clock;
+use crate::exchange::json;
+use crate::groups;
+use crate::ids::GroupId;
+use crate::tokens::Client;
+
+pub use demo::{Demo, Published, PublishedSite};
+pub use echo::echo;
+
+/// The time of day.
+pub fn time(_permit: &Permit, clock: &Arc<dyn Clock>) -> Response<Body> {
+    let now = clock.now();
+    let mut body = String::with_capacity(64);
+    use std::fmt::Write as _;
+    // Writing to a string cannot fail.
+    let _ = write!(body, "{{\"time\":\"{now}\",\"unix\":{}}}", now.secs());
+    private(json(body))
+}
+
+#[derive(Serialize)]
+struct Whoami<'a> {
+    account: &'a str,
+    credential: Credential<'a>,
+    groups: &'a [GroupId],
+    token: TokenView,
+    limits: Vec<LimitView>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Credential<'a> {
+    Key { id: &'a str },
+    Password,
+}
+
+#[derive(Serialize)]
+struct TokenView {
+    id: String,
+    issued_at: String,
+    expires_at: String,
+    expires_in: u64,
+}
+
+#[derive(Serialize)]
+struct LimitView {
+    name: &'static str,
+    rate: String,
+    per: &'static str,
+}
+
+/// Who the token belongs to, and what it reaches.
+pub fn whoami(permit: &Permit, clock: &Arc<dyn Clock>, demo: &groups::demo::Settings) -> Response<Body> {
+    let principal = permit.principal();
+    let limit = |name, rate: crate::limits::Rate| LimitView { name, rate: rate.to_string(), per: "client address" };
+    let limits = match principal.is_demo() {
+        true => vec![limit("requests", demo.requests_per_address), limit("tokens", demo.tokens_per_address)],
+        false => vec![],
+    };
+    let view = Whoami {
+        account: principal.account().as_str(),
+        credential: match principal.client() {
+            Client::Key(id) => Credential::Key { id: id.as_str() },
+            Client::Password => Credential::Password,
+        },
+        groups: principal.groups(),
+        token: TokenView {
+            id: permit.token().to_string(),
+            issued_at: permit.issued_at().to_string(),
+            expires_at: permit.expires_at().to_string(),
+            expires_in: permit.expires_at().since(clock.now()).as_secs(),
+        },
+        limits,
+    };
+    private(json(serde_json::to_vec(&view).unwrap_or_default()))
+}
+
+/// What only the caller may keep: an answer to a token is nobody else's (RFC 9111 §3.5).
+fn private(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,213 @@
+//! The innermost service: the route that access was decided for is the route that answers.
+//!
+//! Paths are matched once. A router of its own here would match a second time, and could disagree with the decision.
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use tower::Service;
+
+use super::health::Health;
+use crate::access::Permit;
+use crate::clock::Clock;
+use crate::exchange::{Origin, Refusal, json, read_body};
+use crate::oauth::{self, TokenEndpoint};
+use crate::portal;
+use crate::problem::Kind;
+use crate::resources::{self, Demo};
+use crate::routes::{Resource, Target};
+use crate::signing::KeyRing;
+use crate::telemetry::Metrics;
+
+/// All doors.
+#[derive(Debug)]
+pub struct Doors {
+    /// The token endpoint.
+    pub token: Arc<TokenEndpoint>,
+    /// The Demo group.
+    pub demo: Arc<Demo>,
+    /// The published keys.
+    pub ring: Arc<KeyRing>,
+    /// Life and readiness.
+    pub health: Arc<Health>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What keys begin with, and an underscore.
+    pub key_mark: String,
+    /// Bytes of a request's content that a built-in resource takes.
+    pub body_bytes: usize,
+    /// How long content may take to arrive.
+    pub body_timeout: Duration,
+    /// How long an answer may take.
+    pub request_timeout: Duration,
+}
+
+/// Hands a request to its door.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    doors: Arc<Doors>,
+}
+
+impl Dispatch {
+    /// To these doors.
+    pub fn new(doors: Arc<Doors>) -> Self {
+        Self { doors }
+    }
+}
+
+type Answer = Result<Response<Body>, Infallible>;
+
+/// The answer of a door that had it at once, or works on it.
+pub enum DispatchFuture {
+    /// It is there.
+    Ready(Ready<Answer>),
+    /// It is being worked on.
+    Working(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+impl Future for DispatchFuture {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match &mut *self {
+            Self::Ready(answer) => Pin::new(answer).poll(cx),
+            Self::Working(answer) => answer.as_mut().poll(cx),
+        }
+    }
+}
+
+impl Service<Request<Body>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = DispatchFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> DispatchFuture {
+        let origin = request.extensions().get::<Origin>();
+        let Some((origin, target)) = origin.and_then(|origin| Some((origin, origin.route.route()?.target))) else {
+            // The access layer has refused what has no route.
+            return at_once(not_found().into_response(crate::ids::RequestId(0)));
+        };
+        let doors = &self.doors;
+        match target {
+            Target::Resource(resource) => match request.extensions().get::<Permit>() {
+                Some(permit) => doors.resource(resource, permit, origin, &request).unwrap_or_else(|| {
+                    self.work(request, |doors, origin, request| async move { doors.echo(origin, request).await })
+                }),
+                None => at_once(not_found().into_response(origin.request)),
+            },
+            Target::Token => {
+                self.work(request, |doors, origin, request| async move { doors.token.respond(origin, request).await })
+            }
+            Target::Jwks => at_once(oauth::jwks(&doors.ring)),
+            Target::HealthLive => at_once(status(true, "ok")),
+            Target::HealthReady => {
+                let ready = doors.health.is_ready();
+                at_once(status(ready, if ready { "ready" } else { "not ready" }))
+            }
+            Target::Demo => at_once(doors.demo.respond().unwrap_or_else(|error| signing_failed(&error, origin))),
+            Target::Portal => at_once(match doors.demo.published() {
+                Ok(published) => portal::page(&published, doors.demo.settings().enabled),
+                Err(error) => signing_failed(&error, origin),
+            }),
+            Target::Metrics => at_once(metrics(&doors.metrics)),
+        }
+    }
+}
+
+impl Dispatch {
+    /// Works on an answer for as long as it may take.
+    fn work<F>(
+        &self,
+        request: Request<Body>,
+        door: impl FnOnce(Arc<Doors>, Origin, Request<Body>) -> F,
+    ) -> DispatchFuture
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let Some(origin) = request.extensions().get::<Origin>().cloned() else {
+            return at_once(not_found().into_response(crate::ids::RequestId(0)));
+        };
+        let (limit, number) = (self.doors.request_timeout, origin.request);
+        let answer = door(Arc::clone(&self.doors), origin, request);
+        DispatchFuture::Working(Box::pin(async move {
+            Ok(tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+                let detail = "The answer took too long. Try again in a moment.";
+                Refusal::new(Kind::Unavailable, "slow_answer", detail)
+                    .retry_after(Duration::from_secs(1))
+                    .into_response(number)
+            }))
+        }))
+    }
+}
+
+impl Doors {
+    /// A resource that answers at once; `None` for one that must read the content first.
+    fn resource(
+        &self,
+        resource: Resource,
+        permit: &Permit,
+        _origin: &Origin,
+        _request: &Request<Body>,
+    ) -> Option<DispatchFuture> {
+        match resource {
+            Resource::Time => Some(at_once(resources::time(permit, &self.clock))),
+            Resource::Whoami => Some(at_once(resources::whoami(permit, &self.clock, self.demo.settings()))),
+            Resource::Echo => None,
+        }
+    }
+
+    async fn echo(&self, origin: Origin, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let Some(permit) = head.extensions.get::<Permit>() else {
+            return not_found().into_response(origin.request);
+        };
+        match read_body(body, self.body_bytes, self.body_timeout).await {
+            Ok(content) => resources::echo(permit, &origin, &head, &content, &self.key_mark),
+            Err(refusal) => refusal.into_response(origin.request),
+        }
+    }
+}
+
+fn at_once(response: Response<Body>) -> DispatchFuture {
+    DispatchFuture::Ready(ready(Ok(response)))
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(Kind::NotFound, "not_found", "There is nothing at this path.")
+}
+
+fn signing_failed(error: &crate::signing::Error, origin: &Origin) -> Response<Body> {
+    tracing::error!(error = %error, "the demo token could not be signed");
+    Refusal::new(Kind::Internal, "signing", "The demo token could not be signed. It was logged.")
+        .into_response(origin.request)
+}
+
+/// Health without detail: who may ask is anyone.
+fn status(good: bool, word: &str) -> Response<Body> {
+    let mut response = json(format!("{{\"status\":\"{word}\"}}"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !good {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+fn metrics(metrics: &Metrics) -> Response<Body> {
+    let mut response = Response::new(Body::from(metrics.encode()));
+    let content_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}

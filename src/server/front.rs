@@ -1,0 +1,401 @@
+//! The outermost layer: numbers a request, finds out whose it is and where it goes, and writes its line when it is answered.
+
+use std::convert::Infallible;
+use std::future::{Future, Ready, ready};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, FORWARDED, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::conduct;
+use super::connection::{Connection, Connections, InFlight};
+use super::exposure::Exposure;
+use crate::client_addr::{Forwarded, TrustedProxies};
+use crate::clock::Clock;
+use crate::exchange::{Located, Origin, Refusal, Verdict};
+use crate::ids::RequestId;
+use crate::problem::Kind;
+use crate::random;
+use crate::routes::{RouteTable, Target, normalise};
+use crate::telemetry::{Metrics, RequestLine, RequestLog, RouteMetrics};
+use crate::tokens::Client;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// The routes in force, with their counters.
+#[derive(Debug)]
+pub struct Site {
+    table: Arc<RouteTable>,
+    metrics: Vec<RouteMetrics>,
+}
+
+impl Site {
+    /// The routes of `table`.
+    pub fn new(table: RouteTable, metrics: &Metrics) -> Self {
+        let counters = table.routes().iter().map(|route| metrics.route(route.id.as_str())).collect();
+        Self { table: Arc::new(table), metrics: counters }
+    }
+}
+
+/// What all listeners share.
+#[derive(Debug)]
+pub struct Desk {
+    site: ArcSwap<Site>,
+    unrouted: RouteMetrics,
+    log: Option<RequestLog>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    header_bytes: usize,
+    numbers: AtomicU64,
+}
+
+impl Desk {
+    /// A desk for this site.
+    pub fn new(
+        site: Site,
+        log: Option<RequestLog>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+        header_bytes: usize,
+    ) -> Self {
+        Self {
+            site: ArcSwap::from_pointee(site),
+            unrouted: metrics.route("none"),
+            log,
+            metrics,
+            clock,
+            header_bytes,
+            numbers: AtomicU64::new(u64::from_ne_bytes(random::bytes())),
+        }
+    }
+
+    /// Puts other routes in force, for requests from now on.
+    pub fn replace(&self, site: Site) {
+        self.site.store(Arc::new(site));
+    }
+
+    /// Numbers are spread out, so that they are told apart at a glance; they are no secret.
+    fn number(&self) -> RequestId {
+        RequestId(self.numbers.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+}
+
+/// Who may speak to a listener, and how their requests must have arrived.
+#[derive(Debug, Clone)]
+pub enum Arrivals {
+    /// By TLS that we end ourselves.
+    Direct,
+    /// By TLS that a trusted proxy ended.
+    Proxied(Arc<TrustedProxies>, Arc<Exposure>),
+}
+
+/// The layer of one listener; see the module.
+#[derive(Debug, Clone)]
+pub struct Front<S> {
+    inner: S,
+    desk: Arc<Desk>,
+    arrivals: Arrivals,
+}
+
+impl<S> Front<S> {
+    /// Stands in front of `inner`.
+    pub fn new(inner: S, desk: Arc<Desk>, arrivals: Arrivals) -> Self {
+        Self { inner, desk, arrivals }
+    }
+
+    /// Makes a service for each connection that `connections` admits.
+    pub fn entrance(self, connections: Arc<Connections>) -> Entrance<S> {
+        Entrance { front: self, connections }
+    }
+}
+
+/// Where connections come in.
+#[derive(Debug, Clone)]
+pub struct Entrance<S> {
+    front: Front<S>,
+    connections: Arc<Connections>,
+}
+
+impl<S: Clone> Service<SocketAddr> for Entrance<S> {
+    type Response = Serving<S>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Serving<S>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, peer: SocketAddr) -> Self::Future {
+        let connection = self.connections.admit(peer).ok_or_else(|| io::Error::other("too many connections"));
+        ready(connection.map(|connection| Serving { front: self.front.clone(), connection }))
+    }
+}
+
+/// The service of one connection.
+#[derive(Debug, Clone)]
+pub struct Serving<S> {
+    front: Front<S>,
+    connection: Arc<Connection>,
+}
+
+impl<S> Serving<S> {
+    /// The connection it serves.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl<S> Service<Request<Incoming>> for Serving<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<Tracked>;
+    type Error = Infallible;
+    type Future = FrontFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.front.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.connection.begin();
+        let (mut head, body) = request.into_parts();
+        let desk = &self.front.desk;
+        let site = desk.site.load();
+        let number = desk.number();
+        let mut exchange = Exchange {
+            desk: Arc::clone(desk),
+            number,
+            began: Instant::now(),
+            client: self.connection.peer().ip().to_canonical(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            route: Located::nowhere(Arc::clone(&site.table)),
+            in_flight: Some(in_flight),
+        };
+        let checked =
+            self.arrive(&head, &mut exchange).and_then(|()| conduct::check(&head, desk.header_bytes)).and_then(|()| {
+                let path = normalise(head.uri.path()).map_err(|ambiguous| {
+                    Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string())
+                })?;
+                exchange.route = Located::find(Arc::clone(&site.table), &path);
+                authorizations(&head, &exchange.route)
+            });
+        match checked {
+            Ok(()) => {
+                let origin = Origin { request: number, client: exchange.client, route: exchange.route.clone() };
+                head.extensions.insert(origin);
+                let answer = Answer::Inner { inner: self.front.inner.call(Request::from_parts(head, Body::new(body))) };
+                FrontFuture { answer, exchange: Some(exchange) }
+            }
+            Err(refusal) => {
+                let response = Some(Box::new(refusal.into_response(number)));
+                FrontFuture { answer: Answer::Refused { response }, exchange: Some(exchange) }
+            }
+        }
+    }
+}
+
+impl<S> Serving<S> {
+    /// Finds the client, and whether it spoke HTTPS. What a trusted proxy was sent in the clear is exposed as much as what
+    /// we were sent ourselves.
+    fn arrive(&self, head: &http::request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let Arrivals::Proxied(trusted, exposure) = &self.front.arrivals else {
+            return Ok(());
+        };
+        let lines = |name: &str| head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let headers = Forwarded {
+            x_forwarded_for: lines(X_FORWARDED_FOR),
+            x_forwarded_proto: lines(X_FORWARDED_PROTO),
+            forwarded: lines(FORWARDED.as_str()),
+        };
+        let peer = self.connection.peer();
+        let (reason, client) = match trusted.arrival(peer, &headers) {
+            Some(arrival) if arrival.https => {
+                exchange.client = arrival.client;
+                return Ok(());
+            }
+            Some(arrival) => ("not_https", arrival.client),
+            None => ("untrusted_proxy", peer.ip()),
+        };
+        exchange.client = client;
+        exchange.desk.metrics.plaintext.inc();
+        for value in head.headers.get_all(AUTHORIZATION) {
+            exposure.examine_value(value.as_bytes(), SocketAddr::new(client, peer.port()));
+        }
+        let detail = "Only HTTPS is served. Whatever key or token was sent in the clear must be treated as exposed.";
+        Err(Refusal::new(Kind::HttpsRequired, reason, detail))
+    }
+}
+
+/// Refuses a doubled `Authorization`. At the token endpoint that is "not specified" (CONTRACT §1).
+fn authorizations(head: &http::request::Parts, route: &Located) -> Result<(), Refusal> {
+    if !conduct::has_several_authorizations(head) {
+        return Ok(());
+    }
+    let kind = match route.route().map(|route| route.target) {
+        Some(Target::Token) => Kind::CredentialsNotSpecified,
+        _ => Kind::MalformedRequest,
+    };
+    Err(Refusal::new(kind, "several_authorizations", "There is more than one Authorization header."))
+}
+
+/// What is known of a request until its line is written.
+#[derive(Debug)]
+struct Exchange {
+    desk: Arc<Desk>,
+    number: RequestId,
+    began: Instant,
+    client: IpAddr,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    route: Located,
+    in_flight: Option<InFlight>,
+}
+
+impl Exchange {
+    /// Finishes an answer: the headers that every one has, the counters and the line.
+    fn finish(mut self, mut response: Response<Body>) -> Response<Tracked> {
+        let status = response.status().as_u16();
+        let duration = self.began.elapsed();
+        let verdict = response.extensions_mut().remove::<Verdict>().unwrap_or_default();
+        let headers = response.headers_mut();
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let mut number = [0; 16];
+        if let Ok(value) = HeaderValue::from_bytes(self.number.write(&mut number)) {
+            headers.insert(REQUEST_ID, value);
+        }
+        let route = self.route.route();
+        let site = self.desk.site.load();
+        // After a reload the old table's indices mean nothing to the new counters.
+        let counters = route.filter(|_| self.route.is_of(&site.table)).and_then(|route| site.metrics.get(route.index));
+        counters.unwrap_or(&self.desk.unrouted).answered(status, duration);
+        if let Some(reason) = verdict.reason {
+            self.desk.metrics.refused(reason);
+        }
+        if let Some(log) = &self.desk.log {
+            log.write(&RequestLine {
+                at: self.desk.clock.now(),
+                request: self.number,
+                client: self.client,
+                version: self.version,
+                method: self.method.as_str(),
+                path: self.uri.path(),
+                status,
+                duration,
+                route: route.map_or("none", |route| route.id.as_str()),
+                account: verdict.principal.as_ref().map(|principal| principal.account().as_str()),
+                key: verdict.principal.as_ref().and_then(|principal| match principal.client() {
+                    Client::Key(id) => Some(id.as_str()),
+                    Client::Password => None,
+                }),
+                token: verdict.token,
+                reason: verdict.reason,
+            });
+        }
+        let in_flight = self.in_flight.take();
+        response.map(|body| Tracked { body, in_flight })
+    }
+}
+
+pin_project! {
+    /// The answer of a [`Front`].
+    #[derive(Debug)]
+    pub struct FrontFuture<F> {
+        #[pin]
+        answer: Answer<F>,
+        exchange: Option<Exchange>,
+    }
+}
+
+pin_project! {
+    #[project = AnswerProjection]
+    #[derive(Debug)]
+    enum Answer<F> {
+        Inner { #[pin] inner: F },
+        Refused { response: Option<Box<Response<Body>>> },
+    }
+}
+
+impl<F> Future for FrontFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, Infallible>>,
+{
+    type Output = Result<Response<Tracked>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = match this.answer.project() {
+            AnswerProjection::Inner { inner } => {
+                // One request that panics must not take the connection's other streams with it.
+                match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+                    Ok(Poll::Pending) => return Poll::Pending,
+                    Ok(Poll::Ready(Ok(response))) => response,
+                    Err(_) => panicked(this.exchange.as_ref()),
+                }
+            }
+            AnswerProjection::Refused { response } => {
+                *response.take().expect("a future is not polled after it is ready")
+            }
+        };
+        let exchange = this.exchange.take().expect("a future is not polled after it is ready");
+        Poll::Ready(Ok(exchange.finish(response)))
+    }
+}
+
+fn panicked(exchange: Option<&Exchange>) -> Response<Body> {
+    let number = exchange.map_or(RequestId(0), |exchange| exchange.number);
+    if let Some(exchange) = exchange {
+        exchange.desk.metrics.panics.inc();
+    }
+    tracing::error!(request.id = %number, "a request's handler panicked");
+    Refusal::new(Kind::Internal, "panic", "The request could not be handled. It was logged.").into_response(number)
+}
+
+pin_project! {
+    /// An answer's body, which keeps its request in flight until its last byte was handed over.
+    #[derive(Debug)]
+    pub struct Tracked {
+        #[pin]
+        body: Body,
+        in_flight: Option<InFlight>,
+    }
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,654 @@
+//! The running gateway: started, reloaded and ended as a whole.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::tls_rustls::RustlsConfig;
+use axum_server::{Handle, Server};
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tower::ServiceBuilder;
+use tower_http::sensitive_headers::{SetSensitiveRequestHeaders, SetSensitiveRequestHeadersLayer};
+
+use super::accept::{ProxiedDoor, TlsDoor};
+use super::connection::Connections;
+use super::dispatch::{Dispatch, Doors};
+use super::exposure::Exposure;
+use super::follow::{Follower, follow};
+use super::front::{Arrivals, Desk, Entrance, Front, Site};
+use super::health::Health;
+use super::{Limits, Settings};
+use crate::access::{Gate, RequireAccess, RequireAccessService};
+use crate::client_addr::TrustedProxies;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::credentials::{HashError, Stores, Verifier};
+use crate::oauth::{TokenEndpoint, TokenParts};
+use crate::persist;
+use crate::registry::{Registry, keep_swept};
+use crate::resources::{Demo, PublishedSite};
+use crate::routes::RouteTable;
+use crate::signing::{self, KeyRing};
+use crate::store::SharedStore;
+use crate::telemetry::{Metrics, RequestLog, Sink};
+use crate::tls::{self, Reload, Watched};
+use crate::tokens::{self, Issuer};
+
+/// How often certificate files are looked at.
+const LOOK_AT_FILES: Duration = Duration::from_secs(2);
+
+/// How often what counts no more is dropped.
+const CLEAN: Duration = Duration::from_secs(60);
+
+/// Why the gateway cannot start. Each says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// Certificates.
+    Tls(tls::Faults),
+    /// Signing keys.
+    Signing(signing::Error),
+    /// The store.
+    Store(persist::Error),
+    /// Hashing parameters.
+    Hash(HashError),
+    /// An address that cannot be listened on.
+    Listen {
+        /// The setting.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tls(faults) => faults.fmt(f),
+            Self::Signing(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Hash(error) => error.fmt(f),
+            Self::Listen { setting, address, source } => {
+                let why = match source.kind() {
+                    std::io::ErrorKind::AddrInUse => "another program, or another keybearer, listens there",
+                    std::io::ErrorKind::PermissionDenied => "this user may not listen there; take a port from 1024 on",
+                    std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+                    _ => return write!(f, "{setting}: cannot listen on {address}: {source}"),
+                };
+                write!(f, "{setting}: cannot listen on {address}: {why}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Signing(error) => error.source(),
+            Self::Store(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<persist::Error> for StartError {
+    fn from(error: persist::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<signing::Error> for StartError {
+    fn from(error: signing::Error) -> Self {
+        match error {
+            signing::Error::Store(error) => Self::Store(error),
+            other => Self::Signing(other),
+        }
+    }
+}
+
+/// Where the gateway listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// HTTPS, for clients.
+    pub https: SocketAddr,
+    /// HTTPS, for operators.
+    pub admin: SocketAddr,
+    /// In the clear, for a load balancer.
+    pub behind_proxy: Option<SocketAddr>,
+}
+
+type Stack = SetSensitiveRequestHeaders<RequireAccessService<Dispatch>>;
+
+/// A running gateway. When it is dropped without [`Gateway::shut_down`], it ends at once.
+pub struct Gateway {
+    addresses: Addresses,
+    local_authority: Option<PathBuf>,
+    config: Mutex<Config>,
+    handles: Vec<Handle<SocketAddr>>,
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
+    tasks: Vec<JoinHandle<()>>,
+    desk: Arc<Desk>,
+    connections: Arc<Connections>,
+    credentials: Arc<Verifier>,
+    gate: Arc<Gate>,
+    doors: Arc<Doors>,
+    follower: Arc<Follower>,
+    registry: Arc<Registry>,
+    certificates: Arc<Certificates>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// The certificate in force and its files.
+struct Certificates {
+    watched: std::sync::Mutex<Watched>,
+    serving: RustlsConfig,
+    not_after: std::sync::atomic::AtomicU64,
+}
+
+impl Gateway {
+    /// Starts everything. When it returns, requests are answered; when it fails, nothing is left behind.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: &Config,
+        store: SharedStore,
+        clock: Arc<dyn Clock>,
+        sink: Option<&Sink>,
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::default());
+        let certificates = Arc::new(Certificates::open(config, &clock).await?);
+        let ring = Arc::new(KeyRing::load(&config.signing, Arc::clone(&store) as _, Arc::clone(&clock)).await?);
+        let registry = Arc::new(Registry::new(config.tokens.max_live));
+        let credentials = Arc::new(
+            Verifier::start(
+                &config.credentials,
+                &config.key_prefix,
+                config.demo.enabled,
+                Stores {
+                    accounts: Arc::clone(&store) as _,
+                    keys: Arc::clone(&store) as _,
+                    licences: Arc::clone(&store) as _,
+                    groups: Arc::clone(&store) as _,
+                },
+                Arc::clone(registry.revocations()),
+                Arc::clone(&clock),
+            )
+            .map_err(StartError::Hash)?,
+        );
+        let follower = Arc::new(
+            Follower::start(
+                Arc::clone(&store),
+                Arc::clone(&credentials),
+                Arc::clone(&registry),
+                Arc::clone(&ring),
+                Arc::clone(&clock),
+            )
+            .await?,
+        );
+        let listeners = Listeners::bind(&config.server).await?;
+        let issuer = Arc::new(Issuer::new(&config.tokens, &config.key_prefix, Arc::clone(&ring)));
+        let gate = Arc::new(Gate::new(
+            Arc::clone(&registry),
+            tokens::Verifier::new(&config.tokens, Arc::clone(&ring)),
+            &config.demo,
+            Arc::clone(&clock),
+        ));
+        let exposure = Arc::new(Exposure::new(
+            config.server.plaintext_credentials,
+            Arc::clone(&credentials),
+            tokens::Verifier::new(&config.tokens, Arc::clone(&ring)),
+            Arc::clone(&store),
+            Arc::clone(&follower),
+            Arc::clone(&metrics),
+            Arc::clone(&clock),
+        ));
+        let token_parts = TokenParts {
+            credentials: Arc::clone(&credentials),
+            issuer: Arc::clone(&issuer),
+            registry: Arc::clone(&registry),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+        };
+        let demo = Demo::new(
+            &config.demo,
+            PublishedSite {
+                base_url: base_url(&config.tokens.issuer, listeners.addresses.https),
+                ca_file: certificates.local_authority().map(|path| path.display().to_string()),
+            },
+            Arc::clone(&credentials),
+            issuer,
+            Arc::clone(&registry),
+            Arc::clone(&clock),
+        );
+        let doors = Arc::new(Doors {
+            token: Arc::new(TokenEndpoint::new(token_parts, &config.access.realm, &config.demo)),
+            demo: Arc::new(demo),
+            ring,
+            health: Arc::new(Health::new(Arc::clone(&follower))),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+            key_mark: format!("{}_", config.key_prefix.as_str()),
+            body_bytes: config.limits.body_bytes,
+            body_timeout: config.limits.body_timeout,
+            request_timeout: config.limits.request_timeout,
+        });
+        let log = sink
+            .filter(|_| config.logging.requests)
+            .map(|sink| RequestLog::new(sink.clone(), config.logging.format, config.key_prefix.as_str()));
+        let desk = |table| {
+            let site = Site::new(table, &metrics);
+            let bytes = config.limits.header_bytes;
+            Arc::new(Desk::new(site, log.clone(), Arc::clone(&metrics), Arc::clone(&clock), bytes))
+        };
+        let main_desk = desk(RouteTable::new(&config.routes, config.demo.enabled));
+        let admin_desk = desk(RouteTable::admin());
+        let connections = Arc::new(Connections::new(&config.limits, Arc::clone(&metrics)));
+
+        let stack: Stack = ServiceBuilder::new()
+            .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION]))
+            .layer(RequireAccess::new(Arc::clone(&gate), &config.access))
+            .service(Dispatch::new(Arc::clone(&doors)));
+        let entrance = |desk: &Arc<Desk>, arrivals| {
+            Front::new(stack.clone(), Arc::clone(desk), arrivals).entrance(Arc::clone(&connections))
+        };
+        let door = TlsDoor::new(
+            certificates.serving.clone(),
+            config.limits.handshake_timeout,
+            Arc::clone(&exposure),
+            Arc::clone(&metrics),
+        );
+        let Listeners { addresses, https, admin, behind_proxy } = listeners;
+        let mut running = Running { limits: &config.limits, handles: vec![], servers: vec![] };
+        running.serve(https, door.clone(), entrance(&main_desk, Arrivals::Direct));
+        running.serve(admin, door, entrance(&admin_desk, Arrivals::Direct));
+        if let (Some(listener), Some(settings)) = (behind_proxy, &config.server.behind_proxy) {
+            let trusted = Arc::new(TrustedProxies::new(&settings.trusted));
+            running.serve(listener, ProxiedDoor, entrance(&main_desk, Arrivals::Proxied(trusted, exposure)));
+        }
+        let Running { handles, servers, .. } = running;
+        let gateway = Self {
+            addresses,
+            local_authority: certificates.local_authority(),
+            config: Mutex::new(config.clone()),
+            handles,
+            servers,
+            tasks: vec![],
+            desk: main_desk,
+            connections,
+            credentials,
+            gate,
+            doors,
+            follower,
+            registry,
+            certificates,
+        };
+        gateway.observe(sink);
+        Ok(gateway.with_tasks(&store, &clock))
+    }
+
+    /// Starts what runs beside the requests.
+    fn with_tasks(mut self, store: &SharedStore, clock: &Arc<dyn Clock>) -> Self {
+        self.tasks = vec![
+            tokio::spawn(keep_swept(Arc::clone(&self.registry), Arc::clone(clock))),
+            tokio::spawn(follow(Arc::clone(&self.follower), Arc::clone(clock))),
+            tokio::spawn(Arc::clone(&self.certificates).keep_fresh(Arc::clone(clock))),
+            tokio::spawn(clean(
+                Arc::clone(store),
+                Arc::clone(clock),
+                Arc::clone(&self.registry),
+                Arc::clone(&self.credentials),
+                Arc::clone(&self.gate),
+                Arc::clone(&self.doors.token),
+            )),
+        ];
+        self
+    }
+
+    /// Adds the values that are read when the metrics are.
+    fn observe(&self, sink: Option<&Sink>) {
+        let metrics = &self.doors.metrics;
+        macro_rules! observe {
+            ($name:literal, $help:literal, $from:expr, $value:expr) => {{
+                let from = $from;
+                let value = $value;
+                metrics.observe($name, $help, move || value(&from));
+            }};
+        }
+        let registry = || Arc::clone(&self.registry);
+        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than we hold")]
+        {
+            observe!("registry_tokens", "Live tokens in memory", registry(), |r: &Arc<Registry>| r.len() as f64);
+            observe!("registry_evicted_on_read", "Tokens found expired when presented", registry(), |r: &Arc<
+                Registry,
+            >| {
+                r.evictions().on_read as f64
+            });
+            observe!("registry_evicted_by_sweep", "Tokens found expired by the sweeper", registry(), |r: &Arc<
+                Registry,
+            >| {
+                r.evictions().swept as f64
+            });
+            observe!(
+                "registry_evicted_for_room",
+                "Tokens evicted because tokens.max_live was reached",
+                registry(),
+                |r: &Arc<Registry>| { r.evictions().for_room as f64 }
+            );
+            observe!("registry_evicted_revoked", "Tokens found revoked when presented", registry(), |r: &Arc<
+                Registry,
+            >| {
+                r.evictions().revoked as f64
+            });
+            observe!("revocations", "Revocations in force", registry(), |r: &Arc<Registry>| r.revocations().len()
+                as f64);
+            observe!(
+                "credentials_remembered",
+                "Credentials verified before",
+                Arc::clone(&self.credentials),
+                |c: &Arc<Verifier>| { c.remembered_credentials() as f64 }
+            );
+            observe!(
+                "revocation_lag_seconds",
+                "Longest time from a revocation's decision to its being in force here",
+                Arc::clone(&self.follower),
+                |f: &Arc<Follower>| { f.lag().as_secs_f64() }
+            );
+            observe!(
+                "store_reachable",
+                "Whether the store answered when last asked",
+                Arc::clone(&self.follower),
+                |f: &Arc<Follower>| { f64::from(u8::from(f.is_reachable())) }
+            );
+            observe!(
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate in force ends",
+                Arc::clone(&self.certificates),
+                |c: &Arc<Certificates>| { c.not_after.load(std::sync::atomic::Ordering::Relaxed) as f64 }
+            );
+            if let Some(sink) = sink {
+                observe!("log_lines_dropped", "Log lines that nobody took", sink.clone(), |s: &Sink| s.dropped()
+                    as f64);
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The certificate that clients have to trust, when it is that of the local authority.
+    pub fn local_authority(&self) -> Option<&PathBuf> {
+        self.local_authority.as_ref()
+    }
+
+    /// The Demo group.
+    pub fn demo(&self) -> &Arc<Demo> {
+        &self.doors.demo
+    }
+
+    /// What follows the store.
+    pub fn follower(&self) -> &Arc<Follower> {
+        &self.follower
+    }
+
+    /// The live tokens.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.open()
+    }
+
+    /// Puts another configuration into force, as far as that goes without a restart: routes, rates, limits of connections,
+    /// certificates. Returns the settings that changed and need a restart.
+    pub async fn reload(&self, new: &Config) -> Vec<&'static str> {
+        let mut config = self.config.lock().await;
+        if new.routes != config.routes {
+            let table = RouteTable::new(&new.routes, config.demo.enabled);
+            self.desk.replace(Site::new(table, &self.doors.metrics));
+        }
+        self.connections.set(&new.limits);
+        self.credentials.set_failures(new.credentials.failures_per_address, new.credentials.failures_per_user);
+        self.gate.set_demo_rate(new.demo.requests_per_address);
+        self.doors.token.set_demo_rate(new.demo.tokens_per_address);
+        Arc::clone(&self.certificates).look(self.gate.clock()).await;
+        let fixed = fixed_settings(&config, new);
+        *config = new.clone();
+        fixed
+    }
+
+    /// Ends: no new connections, those in flight finish within `grace`, then everything stops.
+    pub async fn shut_down(mut self, grace: Duration) {
+        self.doors.health.drain();
+        for handle in &self.handles {
+            handle.graceful_shutdown(Some(grace));
+        }
+        for server in self.servers.drain(..) {
+            match server.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(error = %error, "a listener ended"),
+                Err(error) => tracing::error!(error = %error, "a listener's task ended"),
+            }
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        for handle in &self.handles {
+            handle.shutdown();
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// The settings that were changed and are not put into force by a reload.
+fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut demo = new.demo.clone();
+    (demo.requests_per_address, demo.tokens_per_address) = (old.demo.requests_per_address, old.demo.tokens_per_address);
+    let mut credentials = new.credentials.clone();
+    (credentials.failures_per_address, credentials.failures_per_user) =
+        (old.credentials.failures_per_address, old.credentials.failures_per_user);
+    let read_at_start = |limits: &Limits| {
+        (
+            limits.header_bytes,
+            limits.body_bytes,
+            limits.handshake_timeout,
+            limits.body_timeout,
+            limits.request_timeout,
+            limits.http2_streams,
+        )
+    };
+    let changed = [
+        ("data_dir", old.data_dir != new.data_dir),
+        ("key_prefix", old.key_prefix != new.key_prefix),
+        ("store", old.store != new.store),
+        ("server", old.server != new.server),
+        ("limits (sizes, content, handshake and HTTP/2)", read_at_start(&old.limits) != read_at_start(&new.limits)),
+        ("tls (paths and names; changed files are noticed)", old.tls != new.tls),
+        ("access", old.access != new.access),
+        ("tokens", old.tokens != new.tokens),
+        ("signing", old.signing != new.signing),
+        ("credentials (all but the failure rates)", old.credentials != credentials),
+        ("demo (all but the rates)", old.demo != demo),
+        ("logging", old.logging != new.logging),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+}
+
+/// What is bound before anything is served.
+struct Listeners {
+    addresses: Addresses,
+    https: TcpListener,
+    admin: TcpListener,
+    behind_proxy: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let bind = async |setting, address: SocketAddr| {
+            let bound = async {
+                let listener = TcpListener::bind(address).await?;
+                Ok((listener.local_addr()?, listener))
+            };
+            bound.await.map_err(|source| StartError::Listen { setting, address, source })
+        };
+        let (https_at, https) = bind("server.listen", settings.listen).await?;
+        let (admin_at, admin) = bind("server.admin_listen", settings.admin_listen).await?;
+        let behind_proxy = match &settings.behind_proxy {
+            Some(behind) => Some(bind("server.behind_proxy.listen", behind.listen).await?),
+            None => None,
+        };
+        let addresses = Addresses {
+            https: https_at,
+            admin: admin_at,
+            behind_proxy: behind_proxy.as_ref().map(|(address, _)| *address),
+        };
+        Ok(Self { addresses, https, admin, behind_proxy: behind_proxy.map(|(_, listener)| listener) })
+    }
+}
+
+struct Running<'a> {
+    limits: &'a Limits,
+    handles: Vec<Handle<SocketAddr>>,
+    servers: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Running<'_> {
+    fn serve<D>(&mut self, listener: TcpListener, door: D, entrance: Entrance<Stack>)
+    where
+        D: axum_server::accept::Accept<
+                tokio::net::TcpStream,
+                super::front::Serving<Stack>,
+                Service = super::front::Serving<Stack>,
+            > + Clone
+            + Send
+            + Sync
+            + 'static,
+        D::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+        D::Future: Send,
+    {
+        let handle = Handle::new();
+        let mut server = Server::<SocketAddr>::from_listener(listener).acceptor(door).handle(handle.clone());
+        let header_bytes = self.limits.header_bytes;
+        // hyper's own limit lies above ours, so that ours answers with a problem that says what the limit is.
+        server.http_builder().http1().max_buf_size((header_bytes * 2).max(64 * 1024));
+        server
+            .http_builder()
+            .http2()
+            .max_concurrent_streams(self.limits.http2_streams)
+            .max_header_list_size(u32::try_from(header_bytes * 2).unwrap_or(u32::MAX))
+            .keep_alive_interval(Some(Duration::from_secs(20)))
+            .keep_alive_timeout(Duration::from_secs(10));
+        self.handles.push(handle);
+        self.servers.push(tokio::spawn(server.serve(entrance)));
+    }
+}
+
+impl Certificates {
+    async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
+        let (settings, data_dir, now) = (config.tls.clone(), config.data_dir.clone(), clock.now());
+        let opened = tokio::task::spawn_blocking(move || Watched::open(&settings, &data_dir, now)).await;
+        let watched = match opened {
+            Ok(watched) => watched.map_err(StartError::Tls)?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let material = watched.material();
+        log_certificate("certificate loaded", &material.summary);
+        Ok(Self {
+            serving: RustlsConfig::from_config(Arc::clone(&material.config)),
+            not_after: std::sync::atomic::AtomicU64::new(material.summary.not_after.secs()),
+            watched: std::sync::Mutex::new(watched),
+        })
+    }
+
+    fn local_authority(&self) -> Option<PathBuf> {
+        self.watched.lock().unwrap_or_else(std::sync::PoisonError::into_inner).local_authority()
+    }
+
+    /// Looks at the files, and serves what changed.
+    async fn look(self: Arc<Self>, clock: &Arc<dyn Clock>) {
+        let now = clock.now();
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut watched = self.watched.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match watched.reload(now) {
+                Reload::Unchanged => {}
+                Reload::Changed(config, summary) => {
+                    self.serving.reload_from_config(config);
+                    self.not_after.store(summary.not_after.secs(), std::sync::atomic::Ordering::Relaxed);
+                    log_certificate("certificate replaced", &summary);
+                }
+                Reload::Faulty(faults) => {
+                    tracing::error!("changed certificate files cannot be used; the old certificate stays: {faults}");
+                }
+            }
+        });
+        if let Err(error) = looked.await {
+            tracing::error!(error = %error, "certificate files could not be looked at");
+        }
+    }
+
+    async fn keep_fresh(self: Arc<Self>, clock: Arc<dyn Clock>) {
+        loop {
+            clock.sleep_until(clock.now() + LOOK_AT_FILES).await;
+            Arc::clone(&self).look(&clock).await;
+        }
+    }
+}
+
+fn log_certificate(what: &str, summary: &tls::Summary) {
+    tracing::info!(
+        names = summary.names.join(" "),
+        not_after = %summary.not_after,
+        fingerprint = summary.fingerprint,
+        "{what}"
+    );
+    for warning in &summary.warnings {
+        tracing::warn!("certificate: {warning}");
+    }
+}
+
+/// Once a minute, drops what counts no more.
+async fn clean(
+    store: SharedStore,
+    clock: Arc<dyn Clock>,
+    registry: Arc<Registry>,
+    credentials: Arc<Verifier>,
+    gate: Arc<Gate>,
+    token: Arc<TokenEndpoint>,
+) {
+    loop {
+        clock.sleep_until(clock.now() + CLEAN).await;
+        let now = clock.now();
+        registry.revocations().forget(now);
+        credentials.forget_failures();
+        gate.forget_clients();
+        token.forget_clients();
+        if let Err(error) = store.forget(now).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old revocations stay in the store for now");
+        }
+    }
+}
+
+/// The URL to show to people: the issuer, but with the port that is really listened on when that is this machine.
+fn base_url(issuer: &str, https: SocketAddr) -> String {
+    let is_local =
+        issuer.strip_prefix("https://localhost").is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    if is_local { format!("https://localhost:{}", https.port()) } else { issuer.trim_end_matches('/').to_owned() }
+}
