@@ -72,7 +72,10 @@ pub struct Verdict {
 
 /// An answer that says no: a problem with its headers.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Refused>);
+
+#[derive(Debug)]
+struct Refused {
     kind: Kind,
     problem: Problem,
     verdict: Verdict,
@@ -84,70 +87,70 @@ pub struct Refusal {
 impl Refusal {
     /// Says no for `reason`, a stable word for the log; `detail` tells the client what to do.
     pub fn new(kind: Kind, reason: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Refused {
             kind,
             problem: Problem::new(kind, detail),
             verdict: Verdict { reason: Some(reason), ..Verdict::default() },
             challenge: None,
             allow: None,
             retry_after: None,
-        }
+        }))
     }
 
     /// With a challenge (RFC 9110 §11.6.1). A 401 is not finished without one.
     pub fn challenge(mut self, challenge: HeaderValue) -> Self {
-        self.challenge = Some(challenge);
+        self.0.challenge = Some(challenge);
         self
     }
 
     /// With the methods that would be answered.
     pub fn allow(mut self, methods: &str) -> Self {
-        self.allow = HeaderValue::from_str(methods).ok();
+        self.0.allow = HeaderValue::from_str(methods).ok();
         self
     }
 
     /// With the time after which it may go better.
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(limits::retry_after(wait));
+        self.0.retry_after = Some(limits::retry_after(wait));
         self
     }
 
     /// Names the group that is missing and whom to ask for it.
     pub fn licence(mut self, missing_group: &str, contact: Option<&str>) -> Self {
-        self.problem = self.problem.licence(missing_group, contact);
+        self.0.problem = self.0.problem.licence(missing_group, contact);
         self
     }
 
     /// Who was refused.
     pub fn of(mut self, principal: Arc<Principal>, token: TokenId) -> Self {
-        self.verdict.principal = Some(principal);
-        self.verdict.token = Some(token);
+        self.0.verdict.principal = Some(principal);
+        self.0.verdict.token = Some(token);
         self
     }
 
     /// The kind of problem.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// The answer to `request`.
     pub fn into_response(self, request: RequestId) -> Response<Body> {
-        let body = self.problem.instance(request).to_json();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let Refused { kind, problem, verdict, challenge, allow, retry_after } = *self.0;
+        let mut response = Response::new(Body::from(problem.instance(request).to_json()));
+        *response.status_mut() = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(challenge) = self.challenge {
+        if let Some(challenge) = challenge {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = allow {
             headers.insert(ALLOW, allow);
         }
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response.extensions_mut().insert(self.verdict);
+        response.extensions_mut().insert(verdict);
         response
     }
 }

@@ -147,7 +147,7 @@ impl Revocations {
                 }
             }
             Target::Key(id) => {
-                let mut held = self.keys.entry(id.clone()).or_insert(cutoff);
+                let mut held = self.keys.entry(*id).or_insert(cutoff);
                 *held = cutoff.max(*held);
             }
             Target::Account(name) => {
@@ -237,7 +237,7 @@ mod tests {
         apply(Target::All, 100);
         assert_eq!(revocations.cutoff(&account, Some(&key)), Cutoff(200));
         apply(Target::Account(account.clone()), 300);
-        apply(Target::Key(key.clone()), 400);
+        apply(Target::Key(key), 400);
         assert_eq!(revocations.cutoff(&account, None), Cutoff(300));
         assert_eq!(revocations.cutoff(&account, Some(&key)), Cutoff(400));
         assert_eq!(revocations.generation(), 4);

@@ -1,6 +1,6 @@
 //! The key ring: every published key parsed and in memory, swapped as a whole when the store's set changes.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -156,9 +156,8 @@ fn publish(keys: &[SigningKey]) -> Result<Published, Error> {
     Ok(Published { active: active.ok_or(Error::NoActiveKey)?, verifying, jwks: jwks.into() })
 }
 
-async fn read(path: &PathBuf) -> Result<RsaKey, Error> {
-    let shown = path.clone();
-    let owned = path.clone();
+async fn read(path: &Path) -> Result<RsaKey, Error> {
+    let (shown, owned) = (path.to_owned(), path.to_owned());
     let pem = tokio::task::spawn_blocking(move || std::fs::read(owned))
         .await
         .map_err(|_| Error::Unreadable)?

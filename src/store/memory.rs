@@ -172,7 +172,7 @@ impl KeyStore for MemoryStore {
             return Ok(false);
         }
         state.expect_account(&key.account)?;
-        Ok(state.insert(|state| &mut state.keys, key.id.clone(), key.clone(), key.change()))
+        Ok(state.insert(|state| &mut state.keys, key.id, key.clone(), key.change()))
     }
 
     async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
@@ -203,7 +203,7 @@ impl LicenceStore for MemoryStore {
             return Ok(false);
         }
         state.expect_account(&licence.account)?;
-        Ok(state.insert(|state| &mut state.licences, licence.id.clone(), licence.clone(), licence.change()))
+        Ok(state.insert(|state| &mut state.licences, licence.id, licence.clone(), licence.change()))
     }
 
     async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>> {

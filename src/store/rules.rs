@@ -38,19 +38,19 @@ impl Record for Account {
 
 impl Record for Key {
     fn settled(self, before: &Self) -> Self {
-        Self { id: before.id.clone(), account: before.account.clone(), created_at: before.created_at, ..self }
+        Self { id: before.id, account: before.account.clone(), created_at: before.created_at, ..self }
     }
     fn change(&self) -> Change {
-        Change::Key(self.id.clone())
+        Change::Key(self.id)
     }
     fn target(&self) -> Target {
-        Target::Key(self.id.clone())
+        Target::Key(self.id)
     }
 }
 
 impl Record for Licence {
     fn settled(self, before: &Self) -> Self {
-        Self { id: before.id.clone(), account: before.account.clone(), created_at: before.created_at, ..self }
+        Self { id: before.id, account: before.account.clone(), created_at: before.created_at, ..self }
     }
     fn change(&self) -> Change {
         Change::Licence(self.account.clone())

@@ -58,7 +58,7 @@ impl KeyStore for SqliteStore {
         .bind(word_of(&key.state, STATES))
         .bind(key.expires_at.map(millis))
         .bind(millis(key.created_at));
-        self.change_one(insert, &Change::Key(key.id.clone())).await
+        self.change_one(insert, &Change::Key(key.id)).await
     }
 
     async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
