@@ -1,0 +1,216 @@
+//! What each setting may be. Every struct is taken apart field by field, so that a setting a room adds cannot be forgotten.
+
+use std::time::Duration;
+
+use super::domain::{host_name, issuer, log_filter, method, network, pattern, realm};
+use super::reader::Section;
+use super::values::{
+    DAY, Given, HOUR, MINUTE, Read, SECOND, address, boolean, duration, number, one_of, one_of_numbers, parsed, path,
+    size, text,
+};
+use super::{Config, StoreKind};
+use crate::groups::demo;
+use crate::ids::{GroupId, RouteId};
+use crate::limits::Rate;
+use crate::routes::{Resource, RouteSettings};
+use crate::server::PlaintextCredentials;
+use crate::telemetry::Format;
+use crate::{access, credentials, server, signing, telemetry, tls, tokens};
+
+/// Reads everything into `config` and returns the routes as far as they could be read, or `None` when there are none.
+pub(super) fn read(root: &mut Section, config: &mut Config) -> Option<Vec<Route>> {
+    let Config {
+        data_dir,
+        key_prefix,
+        store,
+        server,
+        limits,
+        tls,
+        access,
+        tokens,
+        signing,
+        credentials,
+        demo,
+        logging,
+        routes: _,
+    } = config;
+    const STORES: &[(&str, StoreKind)] = &[("sqlite", StoreKind::Sqlite), ("memory", StoreKind::Memory)];
+    root.read("data_dir", data_dir, path("\"/var/lib/keybearer\""));
+    root.read("key_prefix", key_prefix, parsed("a key prefix", "\"kb\""));
+    root.read("store", store, one_of(STORES, "\"sqlite\""));
+    root.section("server", |section| read_server(section, server));
+    root.section("limits", |section| read_limits(section, limits));
+    root.section("tls", |section| read_tls(section, tls));
+    root.section("access", |section| read_access(section, access));
+    root.section("tokens", |section| read_tokens(section, tokens));
+    root.section("signing", |section| read_signing(section, signing));
+    root.section("credentials", |section| read_credentials(section, credentials));
+    root.section("demo", |section| read_demo(section, demo));
+    root.section("logging", |section| read_logging(section, logging));
+    let mut routes = Vec::new();
+    root.sections("routes", |section| routes.push(read_route(section))).then_some(routes)
+}
+
+fn read_server(section: &mut Section, settings: &mut server::Settings) {
+    const POLICIES: &[(&str, PlaintextCredentials)] =
+        &[("report", PlaintextCredentials::Report), ("revoke", PlaintextCredentials::Revoke)];
+    let server::Settings { listen, admin_listen, shutdown_grace, plaintext_credentials, behind_proxy } = settings;
+    section.read("listen", listen, address("\"127.0.0.1:8443\""));
+    section.read("admin_listen", admin_listen, address("\"127.0.0.1:8444\""));
+    section.read("shutdown_grace", shutdown_grace, duration(Duration::ZERO..=HOUR, "\"20s\""));
+    section.read("plaintext_credentials", plaintext_credentials, one_of(POLICIES, "\"report\""));
+
+    section.section("behind_proxy", |section| {
+        let (mut listen, mut trusted) = (None, Vec::new());
+        section.read_some("listen", &mut listen, address("\"127.0.0.1:8080\""));
+        section.list("trusted", &mut trusted, network);
+        if section.is_given() {
+            section.require("listen", "write the address to listen on, as in listen = \"127.0.0.1:8080\"");
+            section.require("trusted", "write the load balancer's networks, as in trusted = [\"10.0.0.0/8\"]");
+            *behind_proxy = listen.map(|listen| server::BehindProxy { listen, trusted });
+        }
+    });
+}
+
+fn read_limits(section: &mut Section, settings: &mut server::Limits) {
+    const MOST_CONNECTIONS: usize = 1_000_000;
+    // Zero would refuse every client, and no limit at all would let one client hold a connection for ever.
+    let timeout = |example| duration(Duration::from_millis(100)..=HOUR, example);
+    let server::Limits {
+        connections,
+        connections_per_address,
+        header_bytes,
+        body_bytes,
+        handshake_timeout,
+        header_timeout,
+        idle_timeout,
+        body_timeout,
+        request_timeout,
+        write_timeout,
+        http2_streams,
+    } = settings;
+    section.read("connections", connections, number(1..=MOST_CONNECTIONS, "20000"));
+    section.read("connections_per_address", connections_per_address, number(1..=MOST_CONNECTIONS, "1000"));
+    section.read("header_bytes", header_bytes, size(4 << 10..=1 << 20, "\"32KiB\""));
+    section.read("body_bytes", body_bytes, size(1 << 10..=64 << 20, "\"64KiB\""));
+    section.read("handshake_timeout", handshake_timeout, timeout("\"10s\""));
+    section.read("header_timeout", header_timeout, timeout("\"10s\""));
+    section.read("idle_timeout", idle_timeout, timeout("\"60s\""));
+    section.read("body_timeout", body_timeout, timeout("\"30s\""));
+    section.read("request_timeout", request_timeout, timeout("\"30s\""));
+    section.read("write_timeout", write_timeout, timeout("\"30s\""));
+    section.read("http2_streams", http2_streams, number(1..=10_000, "128"));
+}
+
+fn read_tls(section: &mut Section, settings: &mut tls::Settings) {
+    let tls::Settings { certificate, private_key, names } = settings;
+    section.read_some("certificate", certificate, path("\"/etc/keybearer/tls.pem\""));
+    section.read_some("private_key", private_key, path("\"/etc/keybearer/tls.key\""));
+    section.list("names", names, host_name);
+}
+
+fn read_access(section: &mut Section, settings: &mut access::Settings) {
+    let access::Settings { realm: name, contact } = settings;
+    section.read("realm", name, realm);
+    section.read_some("contact", contact, text(1..=256, "\"sales@example.com\""));
+}
+
+fn read_tokens(section: &mut Section, settings: &mut tokens::Settings) {
+    let tokens::Settings { issuer: url, audience, lifetime, leeway, not_before_slack, max_live } = settings;
+    section.read("issuer", url, issuer);
+    section.read("audience", audience, text(1..=512, "\"https://api.example.com\""));
+    section.read("lifetime", lifetime, duration(SECOND..=30 * DAY, "\"1h\""));
+    section.read("leeway", leeway, duration(Duration::ZERO..=5 * MINUTE, "\"30s\""));
+    section.read("not_before_slack", not_before_slack, duration(Duration::ZERO..=5 * MINUTE, "\"2s\""));
+    section.read("max_live", max_live, number(1..=100_000_000, "1000000"));
+}
+
+fn read_signing(section: &mut Section, settings: &mut signing::Settings) {
+    let signing::Settings { private_key_file, rsa_bits } = settings;
+    section.read_some("private_key_file", private_key_file, path("\"/etc/keybearer/signing.pem\""));
+    section.read("rsa_bits", rsa_bits, one_of_numbers(&[2048, 3072, 4096], "2048"));
+}
+
+fn read_credentials(section: &mut Section, settings: &mut credentials::Settings) {
+    let credentials::Settings {
+        argon2_memory_kib,
+        argon2_iterations,
+        argon2_parallelism,
+        hashing_threads,
+        hashing_queue,
+        cache_ttl,
+        cache_size,
+        failures_per_address,
+        failures_per_user,
+    } = settings;
+    // argon2's own bounds depend on one another, so `checks` asks argon2.
+    section.read("argon2_memory_kib", argon2_memory_kib, number(1..=u32::MAX, "19456"));
+    section.read("argon2_iterations", argon2_iterations, number(1..=u32::MAX, "2"));
+    section.read("argon2_parallelism", argon2_parallelism, number(1..=u32::MAX, "1"));
+    section.read("hashing_threads", hashing_threads, number(0..=1024, "2"));
+    section.read("hashing_queue", hashing_queue, number(1..=100_000, "64"));
+    section.read("cache_ttl", cache_ttl, duration(SECOND..=HOUR, "\"60s\""));
+    section.read("cache_size", cache_size, number(1..=100_000_000, "100000"));
+    section.read("failures_per_address", failures_per_address, rate());
+    section.read("failures_per_user", failures_per_user, rate());
+}
+
+fn read_demo(section: &mut Section, settings: &mut demo::Settings) {
+    let demo::Settings { enabled, token_lifetime, requests_per_address, tokens_per_address } = settings;
+    section.read("enabled", enabled, boolean);
+    section.read("token_lifetime", token_lifetime, duration(MINUTE..=30 * DAY, "\"24h\""));
+    section.read("requests_per_address", requests_per_address, rate());
+    section.read("tokens_per_address", tokens_per_address, rate());
+}
+
+fn read_logging(section: &mut Section, settings: &mut telemetry::Settings) {
+    const FORMATS: &[(&str, Format)] = &[("text", Format::Text), ("json", Format::Json)];
+    let telemetry::Settings { format, level, requests } = settings;
+    section.read("format", format, one_of(FORMATS, "\"json\""));
+    section.read("level", level, log_filter);
+    section.read("requests", requests, boolean);
+}
+
+/// A rate's own rule has an example in it.
+fn rate() -> impl Fn(Given) -> Read<Rate> {
+    parsed("a rate", "")
+}
+
+/// A route as far as it could be read, so that what is sound in it can still be compared with the others.
+#[derive(Debug, Default)]
+pub(super) struct Route {
+    pub id: Option<RouteId>,
+    pub path: Option<String>,
+    pub methods: Vec<String>,
+    groups: Vec<GroupId>,
+    resource: Option<Resource>,
+}
+
+fn read_route(section: &mut Section) -> Route {
+    const RESOURCES: &[(&str, Resource)] =
+        &[("echo", Resource::Echo), ("time", Resource::Time), ("whoami", Resource::Whoami)];
+    let mut route = Route::default();
+    section.read_some("id", &mut route.id, parsed("a route id", "\"orders\""));
+    section.read_some("path", &mut route.path, pattern);
+    section.list("methods", &mut route.methods, method);
+    section.list("groups", &mut route.groups, parsed("a group", "[\"orders\"]"));
+    section.read_some("resource", &mut route.resource, one_of(RESOURCES, "\"echo\""));
+    section.require("id", "give it a name, as in id = \"orders\"");
+    section.require("path", "write what it answers, as in path = \"/orders/*\"");
+    // Left out by oversight it would open the route to the public demo token, so openness must be written down.
+    section.require(
+        "groups",
+        "write the groups that may call it, or groups = [] for any valid token, the public demo token too",
+    );
+    section.require("resource", "write what answers: resource = \"echo\", \"time\" or \"whoami\"");
+    route
+}
+
+/// The whole routes among `routes`; all of them, when the reading had no fault.
+pub(super) fn settled(routes: Vec<Route>) -> Vec<RouteSettings> {
+    let settle = |route: Route| {
+        let Route { id, path, methods, groups, resource } = route;
+        Some(RouteSettings { id: id?, path: path?, methods, groups, resource: resource? })
+    };
+    routes.into_iter().filter_map(settle).collect()
+}

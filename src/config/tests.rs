@@ -1,0 +1,270 @@
+use std::time::Duration;
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../config/gateway.toml");
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, text).expect("a file");
+    let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    let faults = Config::load(Some(&file), environment, &Overrides::default());
+    faults.map_err(|faults| faults.to_string().replace(&file.display().to_string(), "gateway.toml"))
+}
+
+fn load_environment(environment: &[(&str, &str)]) -> Result<Config, String> {
+    let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    Config::load(None, environment, &Overrides::default()).map_err(|faults| faults.to_string())
+}
+
+/// The shipped file with its commented examples made real.
+fn shipped_with_examples() -> String {
+    let real = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with('[') || rest.starts_with(|c: char| c.is_ascii_lowercase()) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    SHIPPED.lines().map(real).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_shipped_file_equals_the_defaults() {
+    assert_eq!(load(SHIPPED, &[]), Ok(Config::default()));
+    assert_eq!(load("", &[]), Ok(Config::default()));
+    assert_eq!(load_environment(&[]), Ok(Config::default()));
+}
+
+#[test]
+fn the_shipped_file_has_every_setting_and_its_examples_are_good() {
+    let text = shipped_with_examples();
+    let table = DeTable::parse(&text).expect("TOML").into_inner();
+    let mut reader = Reader::new("gateway.toml", &text, std::iter::empty());
+    let config = Config::read(&table, None, &Overrides::default(), &mut reader);
+    let missing: Vec<String> = reader.known().iter().filter(|path| !reader.is_given(path)).cloned().collect();
+    // The list of routes is known by its members.
+    assert_eq!(missing, ["routes"]);
+    assert_eq!(reader.finish(), Ok(()));
+    assert!(
+        config.server.behind_proxy.is_some() && config.tls.certificate.is_some() && config.access.contact.is_some()
+    );
+}
+
+#[test]
+fn command_line_goes_over_environment_over_file_over_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, "data_dir = 'a'\n[server]\nlisten = '127.0.0.1:1'\nadmin_listen = '127.0.0.1:2'").unwrap();
+    let environment = || {
+        [("KEYBEARER__DATA_DIR", "b"), ("KEYBEARER__SERVER__LISTEN", "127.0.0.1:3"), ("HOME", "/root")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+    };
+    let overrides = Overrides { data_dir: Some("c".into()), ..Overrides::default() };
+    let config = Config::load(Some(&file), environment(), &overrides).expect("no fault");
+    assert_eq!(config.data_dir, Path::new("c"));
+    assert_eq!(config.server.listen, "127.0.0.1:3".parse().unwrap());
+    assert_eq!(config.server.admin_listen, "127.0.0.1:2".parse().unwrap());
+    assert_eq!(config.tokens, crate::tokens::Settings::default());
+
+    let overrides = Overrides { listen: Some("127.0.0.1:2".parse().unwrap()), ..Overrides::default() };
+    let faults = Config::load(Some(&file), environment(), &overrides).expect_err("two listeners on one port");
+    let fault = &faults.list()[0];
+    assert_eq!((fault.path.as_str(), fault.origin.is_some(), faults.list().len()), ("server.admin_listen", true, 1));
+}
+
+#[test]
+fn the_environment_sets_every_kind_of_value() {
+    let config = load_environment(&[
+        ("KEYBEARER__TOKENS__LIFETIME", "15m"),
+        ("KEYBEARER__TOKENS__MAX_LIVE", "5_000"),
+        ("KEYBEARER__LIMITS__HEADER_BYTES", "8KiB"),
+        ("KEYBEARER__LIMITS__BODY_BYTES", "2048"),
+        ("KEYBEARER__DEMO__ENABLED", "false"),
+        ("KEYBEARER__TLS__NAMES", "gateway.example.com, 192.0.2.1"),
+        ("KEYBEARER__SERVER__BEHIND_PROXY__LISTEN", "127.0.0.1:8080"),
+        ("KEYBEARER__SERVER__BEHIND_PROXY__TRUSTED", "10.0.0.0/8,fd00::/8"),
+        ("KEYBEARER__CREDENTIALS__FAILURES_PER_USER", "5/h"),
+        ("KEYBEARER__ACCESS__CONTACT", "sales@example.com"),
+        ("KEYBEARER_SERVICE_PORT", "a container platform's, not ours"),
+    ])
+    .expect("no fault");
+    assert_eq!(config.tokens.lifetime, Duration::from_secs(900));
+    assert_eq!(config.tokens.max_live, 5000);
+    assert_eq!((config.limits.header_bytes, config.limits.body_bytes), (8192, 2048));
+    assert!(!config.demo.enabled);
+    assert_eq!(config.tls.names, ["gateway.example.com", "192.0.2.1"]);
+    assert_eq!(config.server.behind_proxy.expect("a listener").trusted.len(), 2);
+    assert_eq!(config.credentials.failures_per_user, "5/h".parse().unwrap());
+    assert_eq!(config.access.contact.as_deref(), Some("sales@example.com"));
+}
+
+#[test]
+fn every_fault_is_reported_at_once_in_the_order_of_the_file() {
+    let text = r#"
+store = "sqllite"
+lifetime = "1h"
+
+[server]
+listen = "localhost:8443"
+
+[server.behind_proxy]
+trusted = ["10.0.0.0/8", "0.0.0.0/0"]
+
+[limits]
+header_bytes = "2KiB"
+idle_timeout = 60
+write_timeout = "0s"
+
+[tls]
+certificate = "tls.pem"
+
+[tokens]
+issuer = "http://gateway.example.com"
+lifetme = "15m"
+leeway = "6m"
+
+[credentials]
+argon2_memory_kib = 4
+failures_per_user = "10 per minute"
+
+[singing]
+rsa_bits = 1024
+"#;
+    let environment = [
+        ("KEYBEARER__SIGNING__RSA_BITS", "1024"),
+        ("KEYBEARER__DEMO__TOKEN_LIFETIME", ""),
+        ("KEYBEARER__TOKENS__LIVETIME", "1h"),
+        ("KEYBEARER__LOGGING", "debug"),
+        ("KEYBEARER__ROUTES__0__PATH", "/a"),
+        ("KEYBEARER__tokens__leeway", "1s"),
+    ];
+    assert_eq!(load(text, &environment).expect_err("faults"), EXPECTED.trim());
+}
+
+const EXPECTED: &str = r#"
+the configuration has 21 faults:
+store: "sqllite" is not known here (gateway.toml:2); did you mean "sqlite"?
+lifetime: unknown setting (gateway.toml:3); did you mean "lifetime" in [tokens]?
+server.listen: "localhost:8443" is not an address to listen on (gateway.toml:6); write an IP address, ':' and a port (IPv6 in brackets), as in listen = "127.0.0.1:8443"
+server.behind_proxy.listen: is not given (gateway.toml:8); write the address to listen on, as in listen = "127.0.0.1:8080"
+server.behind_proxy.trusted[1]: "0.0.0.0/0" trusts every address there is (gateway.toml:9); anyone could claim to have come by HTTPS from any address: write the load balancer's own networks, as in trusted = ["10.0.0.0/8"]
+limits.header_bytes: "2KiB" is too small (gateway.toml:12); write 4KiB to 1MiB, as in header_bytes = "32KiB"
+limits.idle_timeout: 60 is not a duration (gateway.toml:13); write a whole number and ms, s, m, h or d, as in idle_timeout = "60s"
+limits.write_timeout: "0s" is too short (gateway.toml:14); write 100ms to 1h, as in write_timeout = "30s"
+tls.certificate: is given without tls.private_key (gateway.toml:17); give tls.private_key as well, or neither
+tokens.issuer: "http://gateway.example.com" is not an https URL (gateway.toml:20); write an https URL without query or fragment (RFC 8414 §2), as in issuer = "https://gateway.example.com"
+tokens.lifetme: unknown setting (gateway.toml:21); did you mean "lifetime"?
+tokens.leeway: "6m" is too long (gateway.toml:22); write 0s to 5m, as in leeway = "30s"
+credentials.argon2_memory_kib: argon2 parameters are out of bounds: memory cost is too small (gateway.toml:25); the defaults are argon2_memory_kib = 19456, argon2_iterations = 2, argon2_parallelism = 1
+credentials.failures_per_user: "10 per minute" is not a rate (gateway.toml:26); a rate is a whole number from 1 to 1000000000, '/', and s, m, h or d, as in "20/s"
+singing: unknown section (gateway.toml:28); did you mean "signing"?
+demo.token_lifetime: "" is not a duration (KEYBEARER__DEMO__TOKEN_LIFETIME); write a whole number and ms, s, m, h or d, as in KEYBEARER__DEMO__TOKEN_LIFETIME=24h
+logging: is a section, not a setting (KEYBEARER__LOGGING); name a setting in it, as in KEYBEARER__LOGGING__FORMAT
+routes.0.path: routes cannot be set from the environment (KEYBEARER__ROUTES__0__PATH); write [[routes]] in a configuration file
+signing.rsa_bits: "1024" is not possible here (KEYBEARER__SIGNING__RSA_BITS); write 2048, 3072 or 4096, as in KEYBEARER__SIGNING__RSA_BITS=2048
+tokens.livetime: unknown setting (KEYBEARER__TOKENS__LIVETIME); did you mean KEYBEARER__TOKENS__LIFETIME?
+tokens.leeway: unknown setting (KEYBEARER__tokens__leeway); did you mean KEYBEARER__TOKENS__LEEWAY?
+"#;
+
+#[test]
+fn routes_are_checked_one_by_one_and_against_one_another() {
+    let text = r#"
+[[routes]]
+id = "orders"
+path = "/orders/*"
+methods = ["GET"]
+groups = ["Orders", "gold"]
+resource = "echo"
+
+[[routes]]
+id = "orders"
+path = "/orders/special"
+methods = ["get", "POST", "POST"]
+groups = []
+resource = "ehco"
+
+[[routes]]
+id = "writing"
+path = "/orders/*"
+methods = ["PUT"]
+groups = []
+resource = "time"
+group = ["gold"]
+
+[[routes]]
+path = "/demo/more"
+
+[[routes]]
+id = "all"
+path = "/*"
+groups = []
+resource = "whoami"
+"#;
+    assert_eq!(load(text, &[]).expect_err("faults"), EXPECTED_ROUTES.trim());
+}
+
+const EXPECTED_ROUTES: &str = r#"
+the configuration has 11 faults:
+routes[0].groups[0]: "Orders" is not a group (gateway.toml:6); a group is 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit, as in groups = ["orders"]
+routes[1].id: "orders" is the id of routes[0] too (gateway.toml:10); give each route an id of its own
+routes[1].methods[0]: "get" is not a method that a route can have (gateway.toml:12); did you mean "GET"?
+routes[1].methods: "POST" is in it twice (gateway.toml:12); write it once
+routes[1].resource: "ehco" is not known here (gateway.toml:14); did you mean "echo"?
+routes[2].group: unknown setting (gateway.toml:22); did you mean "groups"?
+routes[3].id: is not given (gateway.toml:24); give it a name, as in id = "orders"
+routes[3].groups: is not given (gateway.toml:24); write the groups that may call it, or groups = [] for any valid token, the public demo token too
+routes[3].resource: is not given (gateway.toml:24); write what answers: resource = "echo", "time" or "whoami"
+routes[3].path: "/demo/more" overlaps "/demo/*", which the gateway answers itself (gateway.toml:25); choose another path
+routes[4].path: "/*" overlaps "/", which the gateway answers itself (gateway.toml:29); choose another path
+"#;
+
+#[test]
+fn routes_in_the_file_replace_the_default_ones() {
+    assert_eq!(load("routes = []", &[]).expect("no fault").routes, []);
+    let text = "[[routes]]\nid = 'a'\npath = '/a'\nmethods = ['GET', 'POST']\ngroups = ['g']\nresource = 'time'";
+    let routes = load(text, &[]).expect("no fault").routes;
+    assert_eq!((routes.len(), routes[0].path.as_str(), routes[0].methods.len()), (1, "/a", 2));
+    let problem = load("[routes]\nid = 'a'", &[]).unwrap_err();
+    assert!(problem.contains("write [[routes]], in double brackets"), "{problem}");
+}
+
+#[test]
+fn a_syntax_error_is_shown_with_its_line_and_the_environment_is_checked_all_the_same() {
+    let environment = [("KEYBEARER__TOKENS__LIFETIME", "soon"), ("KEYBEARER__TLS__CERTIFICATE", "a.pem")];
+    let problem = load("store = \"memory\"\n[tokens]\nlifetime = 15m\n", &environment).unwrap_err();
+    assert_eq!(problem, EXPECTED_SYNTAX.trim());
+}
+
+const EXPECTED_SYNTAX: &str = r#"
+the configuration has 2 faults:
+gateway.toml:3:12: string values must be quoted, expected literal string; correct the TOML there
+  3 | lifetime = 15m
+    |            ^
+tokens.lifetime: "soon" is not a duration (KEYBEARER__TOKENS__LIFETIME); write a whole number and ms, s, m, h or d, as in KEYBEARER__TOKENS__LIFETIME=1h
+"#;
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault() {
+    let missing = Config::load(Some(Path::new("no/such.toml")), std::iter::empty(), &Overrides::default()).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "the configuration has 1 fault:\nno/such.toml: cannot be read: No such file or directory (os error 2); \
+         correct --config, or leave it out to use the built-in defaults"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("latin1.toml");
+    std::fs::write(&file, b"# \xe4\n").unwrap();
+    let latin = Config::load(Some(&file), std::iter::empty(), &Overrides::default()).unwrap_err();
+    assert!(latin.to_string().contains("is not UTF-8 text"), "{latin}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+    #[test]
+    fn no_file_and_no_variable_makes_it_panic(
+        key in "[a-z_.\\[\\]]{0,12}", value in ".{0,20}", line in "(routes|server|tokens\\.lifetime|\\[\\[routes\\]\\]|\\[tls\\]) ?=? ?.{0,12}",
+    ) {
+        let _ = load(&line, &[(&format!("KEYBEARER__{}", key.to_uppercase()), &value)]);
+        let _ = load(&format!("{key} = {value}"), &[]);
+    }
+}
