@@ -41,7 +41,7 @@ impl Licence {
 /// Durable licences.
 #[async_trait]
 pub trait LicenceStore: Send + Sync {
-    /// Adds a licence; `false` when the id is taken.
+    /// Adds a licence; `false` when the id is taken. That its account does not exist is an error, as with a key.
     async fn insert_licence(&self, licence: &Licence) -> Result<bool>;
     /// The licence of that id.
     async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>>;

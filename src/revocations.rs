@@ -116,7 +116,8 @@ pub trait RevocationStore: Send + Sync {
     async fn revoke_all_before(&self, before: Timestamp, now: Timestamp) -> Result<Revocation>;
     /// All that must still be remembered at `now`, one per target, oldest first; for replay before ready.
     async fn revocations(&self, now: Timestamp) -> Result<Vec<Revocation>>;
-    /// Drops what may be forgotten at `now`, and feed entries older than an hour. Returns how many rows went.
+    /// Drops what may be forgotten at `now`, and feed entries that an earlier call met an hour ago or longer: updates are
+    /// not told the time, so these calls are what dates an entry. Returns how many rows went.
     async fn forget(&self, now: Timestamp) -> Result<u64>;
     /// The feed's present version.
     async fn version(&self) -> Result<u64>;

@@ -57,7 +57,8 @@ impl Key {
 /// Durable keys. A key that was shown is stored for good.
 #[async_trait]
 pub trait KeyStore: Send + Sync {
-    /// Adds a key; `false` when the id is taken.
+    /// Adds a key; `false` when the id is taken. That its account does not exist is an error: accounts never go, so the
+    /// caller has not looked.
     async fn insert_key(&self, key: &Key) -> Result<bool>;
     /// The key of that id.
     async fn key(&self, id: &KeyId) -> Result<Option<Key>>;

@@ -45,7 +45,7 @@ pub trait SigningKeyStore: Send + Sync {
     /// All keys, oldest first.
     async fn signing_keys(&self) -> Result<Vec<SigningKey>>;
     /// Replaces the set by an atomic function of its present value, and returns the set as it then stands. The cut of the
-    /// [`Update`] is not used.
+    /// [`Update`] is not used. A set in which a `kid` occurs twice is an error and changes nothing.
     async fn update_signing_keys(
         &self,
         change: &(dyn Fn(Vec<SigningKey>) -> Update<Vec<SigningKey>> + Send + Sync),

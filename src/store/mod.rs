@@ -10,6 +10,16 @@ use crate::licences::LicenceStore;
 use crate::revocations::RevocationStore;
 use crate::signing::SigningKeyStore;
 
+#[cfg(test)]
+#[macro_use]
+pub(crate) mod conformance;
+mod memory;
+mod rules;
+mod sqlite;
+
+pub use memory::MemoryStore;
+pub use sqlite::SqliteStore;
+
 /// A backend for every record of the gateway.
 pub trait Store: AccountStore + GroupStore + KeyStore + LicenceStore + RevocationStore + SigningKeyStore {}
 

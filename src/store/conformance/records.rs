@@ -1,0 +1,260 @@
+//! Each record by itself: every field there and back, inserts, lists, updates.
+
+use super::*;
+
+pub(crate) async fn accounts_keep_every_field(bench: Bench) {
+    assert_eq!(bench.store.account(&name("acme")).await.expect("a read"), None);
+    for (number, title) in TITLES.iter().enumerate() {
+        let full = Account {
+            name: name(&format!("a.{number}@example.com")),
+            title: (*title).to_owned(),
+            password: Some(PasswordHash::from_phc("$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA".to_owned())),
+            suspended: true,
+            expires_at: Some(Timestamp::from_millis(1_234_567_890_123)),
+            created_at: Timestamp::from_millis(987_654_321),
+        };
+        assert!(bench.store.insert_account(&full).await.expect("an insert"));
+        assert_eq!(bench.store.account(&full.name).await.expect("a read").as_ref(), Some(&full));
+        let bare = Account { title: "x".to_owned(), password: None, suspended: false, expires_at: None, ..full };
+        let updated = bench.store.update_account(&bare.name, &|_| Update::Write(bare.clone(), Cut::No)).await;
+        assert_eq!(updated.expect("an update"), Updated::Done(bare.clone()));
+        assert_eq!(bench.store.account(&bare.name).await.expect("a read"), Some(bare));
+    }
+}
+
+pub(crate) async fn groups_keep_every_field_and_can_go(bench: Bench) {
+    for (number, title) in TITLES.iter().enumerate() {
+        let full = Group {
+            id: group_id(&format!("g.{number}_x-y")),
+            title: (*title).to_owned(),
+            token_lifetime: Some(Duration::from_millis(90_500)),
+            created_at: Timestamp::from_millis(1_234),
+        };
+        assert!(!bench.store.replace_group(&full).await.expect("a replacement"), "there is none to replace");
+        assert!(!bench.store.delete_group(&full.id).await.expect("a removal"), "there is none to remove");
+        assert!(bench.store.insert_group(&full).await.expect("an insert"));
+        assert_eq!(bench.store.group(&full.id).await.expect("a read").as_ref(), Some(&full));
+        let bare = Group { title: "x".to_owned(), token_lifetime: None, ..full };
+        assert!(bench.store.replace_group(&bare).await.expect("a replacement"));
+        assert_eq!(bench.store.group(&bare.id).await.expect("a read").as_ref(), Some(&bare));
+        assert!(bench.store.delete_group(&bare.id).await.expect("a removal"));
+        assert_eq!(bench.store.group(&bare.id).await.expect("a read"), None);
+    }
+}
+
+pub(crate) async fn keys_keep_every_field(bench: Bench) {
+    with_accounts(&bench, &["acme"]).await;
+    let narrowed = [None, Some(Groups::new()), Some(groups(&["orders"])), Some(groups(&["orders.read", "demo"]))];
+    let states = [KeyState::Active, KeyState::Suspended, KeyState::Revoked, KeyState::Active];
+    for ((id, groups), state) in ('a'..).zip(narrowed).zip(states) {
+        let full = Key {
+            label: TITLES[1].to_owned(),
+            groups,
+            state,
+            expires_at: Some(Timestamp::from_millis(55)),
+            ..key(id, "acme")
+        };
+        assert_eq!(bench.store.key(&full.id).await.expect("a read"), None);
+        assert!(bench.store.insert_key(&full).await.expect("an insert"));
+        assert_eq!(bench.store.key(&full.id).await.expect("a read").as_ref(), Some(&full));
+        let other = Key {
+            label: TITLES[2].to_owned(),
+            hash: PasswordHash::from_phc("$argon2id$other".to_owned()),
+            groups: Some(self::groups(&["x"])),
+            state: KeyState::Suspended,
+            expires_at: None,
+            ..full
+        };
+        let updated = bench.store.update_key(&other.id, &|_| Update::Write(other.clone(), Cut::No)).await;
+        assert_eq!(updated.expect("an update"), Updated::Done(other.clone()));
+        assert_eq!(bench.store.key(&other.id).await.expect("a read"), Some(other));
+    }
+}
+
+pub(crate) async fn licences_keep_every_field(bench: Bench) {
+    with_accounts(&bench, &["acme"]).await;
+    for (id, granted) in ('a'..).zip([Groups::new(), groups(&["orders", "demo", "a.b"])]) {
+        let full = Licence {
+            groups: granted,
+            plan: TITLES[1].to_owned(),
+            starts_at: Timestamp::from_millis(77),
+            ends_at: Some(Timestamp::from_millis(88)),
+            suspended: true,
+            created_at: Timestamp::from_millis(66),
+            ..licence(id, "acme")
+        };
+        assert_eq!(bench.store.licence(&full.id).await.expect("a read"), None);
+        assert!(bench.store.insert_licence(&full).await.expect("an insert"));
+        assert_eq!(bench.store.licence(&full.id).await.expect("a read").as_ref(), Some(&full));
+        let other = Licence {
+            groups: groups(&["x"]),
+            plan: String::new(),
+            starts_at: at(99),
+            ends_at: None,
+            suspended: false,
+            ..full
+        };
+        let updated = bench.store.update_licence(&other.id, &|_| Update::Write(other.clone(), Cut::No)).await;
+        assert_eq!(updated.expect("an update"), Updated::Done(other.clone()));
+        assert_eq!(bench.store.licence(&other.id).await.expect("a read"), Some(other));
+    }
+}
+
+/// All of the signing keys, which are not `Eq`, as text.
+fn plain(keys: &[SigningKey]) -> Vec<String> {
+    keys.iter().map(|key| format!("{key:?} {:?}", key.private.expose())).collect()
+}
+
+pub(crate) async fn signing_keys_are_one_set_in_order(bench: Bench) {
+    assert!(bench.store.signing_keys().await.expect("a read").is_empty());
+    let retiring = SigningKey {
+        state: SigningState::Retiring,
+        gone_at: Some(Timestamp::from_millis(123_456)),
+        private: Secret::new(vec![0, 255, 7, 0]),
+        ..signing_key("retiring", 1)
+    };
+    let active = SigningKey { state: SigningState::Active, ..signing_key("active", 2) };
+    let next = signing_key("next", 3);
+    let sorted = [retiring.clone(), active.clone(), next.clone()];
+    let set = vec![next.clone(), retiring, active];
+    let reached = bench.store.version().await.expect("a version");
+    let written = bench.store.update_signing_keys(&|_| Update::Write(set.clone(), Cut::Forever(at(5)))).await;
+    assert_eq!(plain(&written.expect("an update")), plain(&sorted));
+    assert_eq!(plain(&bench.store.signing_keys().await.expect("a read")), plain(&sorted));
+    assert_eq!(changes(&bench.store, reached).await, [Change::SigningKeys], "the cut is not used");
+
+    let kept = bench.store.update_signing_keys(&|_| Update::Keep).await.expect("an update");
+    assert_eq!(plain(&kept), plain(&sorted));
+    let twice = vec![next.clone(), next.clone()];
+    assert!(bench.store.update_signing_keys(&|_| Update::Write(twice.clone(), Cut::No)).await.is_err());
+    assert_eq!(
+        plain(&bench.store.signing_keys().await.expect("a read")),
+        plain(&sorted),
+        "a refused set changes nothing"
+    );
+    assert_eq!(changes(&bench.store, reached + 1).await, []);
+
+    let left = bench.store.update_signing_keys(&|all| Update::Write(all[2..].to_vec(), Cut::No)).await;
+    assert_eq!(plain(&left.expect("an update")), plain(std::slice::from_ref(&next)));
+    assert_eq!(plain(&bench.store.signing_keys().await.expect("a read")), plain(&[next]));
+}
+
+pub(crate) async fn a_second_insert_changes_nothing(bench: Bench) {
+    with_accounts(&bench, &["acme", "other"]).await;
+    let store = &bench.store;
+    assert!(store.insert_key(&key('k', "acme")).await.expect("an insert"));
+    assert!(store.insert_licence(&licence('l', "acme")).await.expect("an insert"));
+    assert!(store.insert_group(&group("orders")).await.expect("an insert"));
+    let reached = store.version().await.expect("a version");
+
+    let again = Account { title: "again".to_owned(), ..account("acme") };
+    assert!(!store.insert_account(&again).await.expect("an insert"));
+    assert_eq!(store.account(&again.name).await.expect("a read"), Some(account("acme")));
+    assert!(!store.insert_key(&key('k', "other")).await.expect("an insert"));
+    assert_eq!(store.key(&key_id('k')).await.expect("a read"), Some(key('k', "acme")));
+    assert!(!store.insert_licence(&licence('l', "other")).await.expect("an insert"));
+    assert_eq!(store.licence(&licence_id('l')).await.expect("a read"), Some(licence('l', "acme")));
+    assert!(!store.insert_group(&Group { title: "again".to_owned(), ..group("orders") }).await.expect("an insert"));
+    assert_eq!(store.group(&group_id("orders")).await.expect("a read"), Some(group("orders")));
+
+    assert_eq!(changes(store, reached).await, []);
+    // Names differ by case.
+    assert!(store.insert_account(&account("Acme")).await.expect("an insert"));
+}
+
+pub(crate) async fn what_belongs_to_an_account_needs_one(bench: Bench) {
+    assert!(bench.store.insert_key(&key('k', "nobody")).await.is_err());
+    assert!(bench.store.insert_licence(&licence('l', "nobody")).await.is_err());
+    assert_eq!(bench.store.keys(None).await.expect("a list"), []);
+    assert_eq!(bench.store.licences(None).await.expect("a list"), []);
+    assert_eq!(changes(&bench.store, 0).await, []);
+}
+
+pub(crate) async fn lists_are_ordered_and_filtered(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["b", "C", "a", "B"]).await;
+    for (id, of) in [('3', "a"), ('z', "C"), ('1', "a"), ('A', "b"), ('2', "a")] {
+        assert!(store.insert_key(&key(id, of)).await.expect("an insert"));
+        assert!(store.insert_licence(&licence(id, of)).await.expect("an insert"));
+    }
+    for id in ["orders", "demo", "orders.read"] {
+        assert!(store.insert_group(&group(id)).await.expect("an insert"));
+    }
+    let names: Vec<String> = store.accounts().await.expect("a list").iter().map(|held| held.name.to_string()).collect();
+    assert_eq!(names, ["B", "C", "a", "b"]);
+    let groups: Vec<String> = store.groups().await.expect("a list").iter().map(|held| held.id.to_string()).collect();
+    assert_eq!(groups, ["demo", "orders", "orders.read"]);
+
+    let all: Vec<KeyId> = store.keys(None).await.expect("a list").into_iter().map(|held| held.id).collect();
+    assert_eq!(all, ['z', '1', '2', '3', 'A'].map(key_id));
+    let of: Vec<KeyId> = store.keys(Some(&name("a"))).await.expect("a list").into_iter().map(|held| held.id).collect();
+    assert_eq!(of, ['1', '2', '3'].map(key_id));
+    assert_eq!(store.keys(Some(&name("B"))).await.expect("a list"), []);
+    assert_eq!(store.keys(Some(&name("nobody"))).await.expect("a list"), []);
+
+    let all: Vec<LicenceId> = store.licences(None).await.expect("a list").into_iter().map(|held| held.id).collect();
+    assert_eq!(all, ['z', '1', '2', '3', 'A'].map(licence_id));
+    let of = store.licences(Some(&name("a"))).await.expect("a list");
+    assert_eq!(of.into_iter().map(|held| held.id).collect::<Vec<_>>(), ['1', '2', '3'].map(licence_id));
+    assert_eq!(store.licences(Some(&name("nobody"))).await.expect("a list"), []);
+}
+
+pub(crate) async fn an_update_of_nothing_is_missing(bench: Bench) {
+    let store = &bench.store;
+    let done = store.update_account(&name("nobody"), &|_| panic!("there is no account to show")).await;
+    assert_eq!(done.expect("an update"), Updated::Missing);
+    let done = store.update_key(&key_id('k'), &|_| panic!("there is no key to show")).await;
+    assert_eq!(done.expect("an update"), Updated::Missing);
+    let done = store.update_licence(&licence_id('l'), &|_| panic!("there is no licence to show")).await;
+    assert_eq!(done.expect("an update"), Updated::Missing);
+    assert_eq!(changes(store, 0).await, []);
+    assert_eq!(store.revocations(at(0)).await.expect("a list"), []);
+}
+
+pub(crate) async fn keep_changes_and_tells_nothing(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme"]).await;
+    assert!(store.insert_key(&key('k', "acme")).await.expect("an insert"));
+    assert!(store.insert_licence(&licence('l', "acme")).await.expect("an insert"));
+    let reached = store.version().await.expect("a version");
+
+    let done = store.update_account(&name("acme"), &|_| Update::Keep).await;
+    assert_eq!(done.expect("an update"), Updated::Done(account("acme")));
+    let done = store.update_key(&key_id('k'), &|_| Update::Keep).await;
+    assert_eq!(done.expect("an update"), Updated::Done(key('k', "acme")));
+    let done = store.update_licence(&licence_id('l'), &|_| Update::Keep).await;
+    assert_eq!(done.expect("an update"), Updated::Done(licence('l', "acme")));
+    store.update_signing_keys(&|_| Update::Keep).await.expect("an update");
+
+    assert_eq!(changes(store, reached).await, []);
+    assert_eq!(store.account(&name("acme")).await.expect("a read"), Some(account("acme")));
+}
+
+pub(crate) async fn what_must_not_change_stays(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme", "other"]).await;
+    assert!(store.insert_key(&key('k', "acme")).await.expect("an insert"));
+    assert!(store.insert_licence(&licence('l', "acme")).await.expect("an insert"));
+
+    let wanted = Account { title: "new".to_owned(), created_at: at(99), ..account("third") };
+    let kept = Account { title: "new".to_owned(), ..account("acme") };
+    let done = store.update_account(&name("acme"), &|_| Update::Write(wanted.clone(), Cut::No)).await;
+    assert_eq!(done.expect("an update"), Updated::Done(kept.clone()));
+    assert_eq!(store.account(&name("acme")).await.expect("a read"), Some(kept));
+    assert_eq!(store.account(&name("third")).await.expect("a read"), None);
+
+    let wanted = Key { label: "new".to_owned(), created_at: at(99), ..key('x', "other") };
+    let kept = Key { label: "new".to_owned(), ..key('k', "acme") };
+    let done = store.update_key(&key_id('k'), &|_| Update::Write(wanted.clone(), Cut::No)).await;
+    assert_eq!(done.expect("an update"), Updated::Done(kept.clone()));
+    assert_eq!(store.keys(None).await.expect("a list"), [kept]);
+
+    let wanted = Licence { plan: "new".to_owned(), created_at: at(99), ..licence('x', "other") };
+    let kept = Licence { plan: "new".to_owned(), ..licence('l', "acme") };
+    let done = store.update_licence(&licence_id('l'), &|_| Update::Write(wanted.clone(), Cut::Now(at(9)))).await;
+    assert_eq!(done.expect("an update"), Updated::Done(kept.clone()));
+    assert_eq!(store.licences(None).await.expect("a list"), [kept]);
+    let cut: Vec<Target> =
+        store.revocations(at(9)).await.expect("a list").into_iter().map(|revocation| revocation.target).collect();
+    assert_eq!(cut, [Target::Account(name("acme"))], "the licensee's tokens, whatever the update claimed");
+}

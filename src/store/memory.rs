@@ -1,0 +1,318 @@
+//! The reference backend: plain maps behind one lock. For tests, and the yardstick of what a durable one must do.
+//!
+//! Keeps nothing across a restart. A record change, its cut and their feed entries happen under one lock, which is what a
+//! transaction is elsewhere.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::rules::{self, FEED_KEPT, Record};
+use crate::accounts::{Account, AccountStore};
+use crate::clock::Timestamp;
+use crate::groups::{Group, GroupStore};
+use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
+use crate::keys::{Key, KeyStore};
+use crate::licences::{Licence, LicenceStore};
+use crate::persist::{Error, Result, Update, Updated};
+use crate::revocations::{Change, Changes, Revocation, RevocationStore, Target};
+use crate::signing::{SigningKey, SigningKeyStore};
+
+/// A store that lives as long as the process.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    accounts: BTreeMap<AccountName, Account>,
+    groups: BTreeMap<GroupId, Group>,
+    keys: BTreeMap<KeyId, Key>,
+    licences: BTreeMap<LicenceId, Licence>,
+    signing_keys: Vec<SigningKey>,
+    revocations: HashMap<Target, Revocation>,
+    feed: VecDeque<(u64, Change)>,
+    version: u64,
+    forgotten: u64,
+    /// Which version had been reached when: what is not above a mark of an hour ago is older than an hour.
+    marks: VecDeque<(u64, Timestamp)>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing is changed before the caller's function has returned, so a panic in it leaves the state whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn tell(&mut self, change: Change) {
+        self.version += 1;
+        self.feed.push_back((self.version, change));
+    }
+
+    fn insert<K: Ord, R>(
+        &mut self,
+        of: fn(&mut Self) -> &mut BTreeMap<K, R>,
+        id: K,
+        record: R,
+        change: Change,
+    ) -> bool {
+        if of(self).contains_key(&id) {
+            return false;
+        }
+        of(self).insert(id, record);
+        self.tell(change);
+        true
+    }
+
+    fn update<K: Ord + Clone, R: Record>(
+        &mut self,
+        of: fn(&mut Self) -> &mut BTreeMap<K, R>,
+        id: &K,
+        change: &(dyn Fn(R) -> Update<R> + Send + Sync),
+    ) -> Updated<R> {
+        let Some(before) = of(self).get(id).cloned() else { return Updated::Missing };
+        match change(before.clone()) {
+            Update::Keep => Updated::Done(before),
+            Update::Write(after, cut) => {
+                let after = after.settled(&before);
+                of(self).insert(id.clone(), after.clone());
+                self.tell(after.change());
+                if let Some((now, forever)) = rules::cut(cut) {
+                    let target = after.target();
+                    self.revoke(rules::revocation(&target, self.revocations.get(&target), now, forever));
+                }
+                Updated::Done(after)
+            }
+        }
+    }
+
+    fn revoke(&mut self, revocation: Revocation) -> Revocation {
+        self.revocations.insert(revocation.target.clone(), revocation.clone());
+        self.tell(Change::Revoked(revocation.clone()));
+        revocation
+    }
+
+    fn expect_account(&self, name: &AccountName) -> Result<()> {
+        match self.accounts.contains_key(name) {
+            true => Ok(()),
+            false => Err(Error::Unavailable(format!("there is no account {name}").into())),
+        }
+    }
+}
+
+#[async_trait]
+impl AccountStore for MemoryStore {
+    async fn insert_account(&self, account: &Account) -> Result<bool> {
+        let change = Change::Account(account.name.clone());
+        Ok(self.state().insert(|state| &mut state.accounts, account.name.clone(), account.clone(), change))
+    }
+
+    async fn account(&self, name: &AccountName) -> Result<Option<Account>> {
+        Ok(self.state().accounts.get(name).cloned())
+    }
+
+    async fn accounts(&self) -> Result<Vec<Account>> {
+        Ok(self.state().accounts.values().cloned().collect())
+    }
+
+    async fn update_account(
+        &self,
+        name: &AccountName,
+        change: &(dyn Fn(Account) -> Update<Account> + Send + Sync),
+    ) -> Result<Updated<Account>> {
+        Ok(self.state().update(|state| &mut state.accounts, name, change))
+    }
+}
+
+#[async_trait]
+impl GroupStore for MemoryStore {
+    async fn insert_group(&self, group: &Group) -> Result<bool> {
+        let change = Change::Group(group.id.clone());
+        Ok(self.state().insert(|state| &mut state.groups, group.id.clone(), group.clone(), change))
+    }
+
+    async fn group(&self, id: &GroupId) -> Result<Option<Group>> {
+        Ok(self.state().groups.get(id).cloned())
+    }
+
+    async fn groups(&self) -> Result<Vec<Group>> {
+        Ok(self.state().groups.values().cloned().collect())
+    }
+
+    async fn replace_group(&self, group: &Group) -> Result<bool> {
+        let mut state = self.state();
+        let Some(present) = state.groups.get_mut(&group.id) else { return Ok(false) };
+        *present = group.clone();
+        state.tell(Change::Group(group.id.clone()));
+        Ok(true)
+    }
+
+    async fn delete_group(&self, id: &GroupId) -> Result<bool> {
+        let mut state = self.state();
+        if state.groups.remove(id).is_none() {
+            return Ok(false);
+        }
+        state.tell(Change::Group(id.clone()));
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl KeyStore for MemoryStore {
+    async fn insert_key(&self, key: &Key) -> Result<bool> {
+        let mut state = self.state();
+        if state.keys.contains_key(&key.id) {
+            return Ok(false);
+        }
+        state.expect_account(&key.account)?;
+        Ok(state.insert(|state| &mut state.keys, key.id.clone(), key.clone(), key.change()))
+    }
+
+    async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
+        Ok(self.state().keys.get(id).cloned())
+    }
+
+    async fn keys(&self, of: Option<&AccountName>) -> Result<Vec<Key>> {
+        let mut keys: Vec<Key> =
+            self.state().keys.values().filter(|key| of.is_none_or(|name| key.account == *name)).cloned().collect();
+        keys.sort_by(|a, b| (&a.account, &a.id).cmp(&(&b.account, &b.id)));
+        Ok(keys)
+    }
+
+    async fn update_key(
+        &self,
+        id: &KeyId,
+        change: &(dyn Fn(Key) -> Update<Key> + Send + Sync),
+    ) -> Result<Updated<Key>> {
+        Ok(self.state().update(|state| &mut state.keys, id, change))
+    }
+}
+
+#[async_trait]
+impl LicenceStore for MemoryStore {
+    async fn insert_licence(&self, licence: &Licence) -> Result<bool> {
+        let mut state = self.state();
+        if state.licences.contains_key(&licence.id) {
+            return Ok(false);
+        }
+        state.expect_account(&licence.account)?;
+        Ok(state.insert(|state| &mut state.licences, licence.id.clone(), licence.clone(), licence.change()))
+    }
+
+    async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>> {
+        Ok(self.state().licences.get(id).cloned())
+    }
+
+    async fn licences(&self, of: Option<&AccountName>) -> Result<Vec<Licence>> {
+        let mut licences: Vec<Licence> = self
+            .state()
+            .licences
+            .values()
+            .filter(|held| of.is_none_or(|name| held.account == *name))
+            .cloned()
+            .collect();
+        licences.sort_by(|a, b| (&a.account, &a.id).cmp(&(&b.account, &b.id)));
+        Ok(licences)
+    }
+
+    async fn update_licence(
+        &self,
+        id: &LicenceId,
+        change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync),
+    ) -> Result<Updated<Licence>> {
+        Ok(self.state().update(|state| &mut state.licences, id, change))
+    }
+}
+
+#[async_trait]
+impl SigningKeyStore for MemoryStore {
+    async fn signing_keys(&self) -> Result<Vec<SigningKey>> {
+        Ok(self.state().signing_keys.clone())
+    }
+
+    async fn update_signing_keys(
+        &self,
+        change: &(dyn Fn(Vec<SigningKey>) -> Update<Vec<SigningKey>> + Send + Sync),
+    ) -> Result<Vec<SigningKey>> {
+        let mut state = self.state();
+        if let Update::Write(keys, _) = change(state.signing_keys.clone()) {
+            state.signing_keys = rules::ordered(keys)?;
+            state.tell(Change::SigningKeys);
+        }
+        Ok(state.signing_keys.clone())
+    }
+}
+
+#[async_trait]
+impl RevocationStore for MemoryStore {
+    async fn revoke(&self, target: &Target, now: Timestamp, forever: bool) -> Result<Revocation> {
+        let mut state = self.state();
+        let revocation = rules::revocation(target, state.revocations.get(target), now, forever);
+        Ok(state.revoke(revocation))
+    }
+
+    async fn revoke_all_before(&self, before: Timestamp, now: Timestamp) -> Result<Revocation> {
+        let mut state = self.state();
+        let revocation = rules::revocation_of_all(state.revocations.get(&Target::All), before, now);
+        Ok(state.revoke(revocation))
+    }
+
+    async fn revocations(&self, now: Timestamp) -> Result<Vec<Revocation>> {
+        let mut kept: Vec<Revocation> =
+            self.state().revocations.values().filter(|held| now < held.forget_at).cloned().collect();
+        kept.sort_by_cached_key(|held| (held.made_at, held.target.to_string()));
+        Ok(kept)
+    }
+
+    async fn forget(&self, now: Timestamp) -> Result<u64> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let before = state.revocations.len() + state.feed.len();
+        state.revocations.retain(|_, held| now < held.forget_at);
+        if state.version > state.marks.back().map_or(state.forgotten, |(version, _)| *version) {
+            state.marks.push_back((state.version, now));
+        }
+        let old = state.marks.iter().filter(|(_, at)| *at + FEED_KEPT <= now).map(|(version, _)| *version).max();
+        if let Some(old) = old {
+            state.forgotten = old;
+            state.marks.retain(|(version, _)| *version > old);
+            state.feed.retain(|(version, _)| *version > old);
+        }
+        Ok((before - state.revocations.len() - state.feed.len()) as u64)
+    }
+
+    async fn version(&self) -> Result<u64> {
+        Ok(self.state().version)
+    }
+
+    async fn changes_since(&self, version: u64) -> Result<Changes> {
+        let state = self.state();
+        if version < state.forgotten || version > state.version {
+            return Ok(Changes::Lost);
+        }
+        let since = state.feed.iter().filter(|(at, _)| *at > version).map(|(_, change)| change.clone()).collect();
+        Ok(Changes::List(since, state.version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MemoryStore;
+    use crate::store::conformance::Bench;
+
+    async fn bench() -> Bench {
+        let store = Arc::new(MemoryStore::new());
+        Bench { store: store.clone(), other: store, folder: None }
+    }
+
+    store_conformance!(memory, super::bench);
+}

@@ -1,0 +1,83 @@
+//! The SQL of licences.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+
+use super::row::{Columns, millis};
+use super::{Replaced, Sql, SqliteStore, Stored, sql};
+use crate::ids::{AccountName, LicenceId, scope};
+use crate::licences::{Licence, LicenceStore};
+use crate::persist::{Result, Update, Updated};
+use crate::revocations::Change;
+
+impl Stored for Licence {
+    const FIND: &'static str =
+        "SELECT id, account, groups, plan, starts_at, ends_at, suspended, created_at FROM licences WHERE id = $1";
+
+    fn read(row: &SqliteRow) -> Result<Self> {
+        let columns = Columns::of(row, "licences", "id");
+        Ok(Self {
+            id: columns.parsed("id")?,
+            account: columns.parsed("account")?,
+            groups: columns.maybe_groups("groups")?.unwrap_or_default(),
+            plan: columns.get("plan")?,
+            starts_at: columns.time("starts_at")?,
+            ends_at: columns.maybe_time("ends_at")?,
+            suspended: columns.get("suspended")?,
+            created_at: columns.time("created_at")?,
+        })
+    }
+}
+
+impl Replaced for Licence {
+    fn replace(&self) -> Sql {
+        sql("UPDATE licences SET groups = $2, plan = $3, starts_at = $4, ends_at = $5, suspended = $6 WHERE id = $1")
+            .bind(self.id.as_str())
+            .bind(scope(&self.groups))
+            .bind(self.plan.as_str())
+            .bind(millis(self.starts_at))
+            .bind(self.ends_at.map(millis))
+            .bind(self.suspended)
+    }
+}
+
+#[async_trait]
+impl LicenceStore for SqliteStore {
+    async fn insert_licence(&self, licence: &Licence) -> Result<bool> {
+        let insert =
+            sql("INSERT INTO licences (id, account, groups, plan, starts_at, ends_at, suspended, created_at) \
+                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING")
+            .bind(licence.id.as_str())
+            .bind(licence.account.as_str())
+            .bind(scope(&licence.groups))
+            .bind(licence.plan.as_str())
+            .bind(millis(licence.starts_at))
+            .bind(licence.ends_at.map(millis))
+            .bind(licence.suspended)
+            .bind(millis(licence.created_at));
+        self.change_one(insert, &Change::Licence(licence.account.clone())).await
+    }
+
+    async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>> {
+        self.find(id.as_str()).await
+    }
+
+    async fn licences(&self, of: Option<&AccountName>) -> Result<Vec<Licence>> {
+        let query = match of {
+            Some(name) => sql("SELECT id, account, groups, plan, starts_at, ends_at, suspended, created_at \
+                               FROM licences WHERE account = $1 ORDER BY account, id")
+            .bind(name.as_str()),
+            None => sql("SELECT id, account, groups, plan, starts_at, ends_at, suspended, created_at \
+                         FROM licences ORDER BY account, id"),
+        };
+        self.list(query).await
+    }
+
+    async fn update_licence(
+        &self,
+        id: &LicenceId,
+        change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync),
+    ) -> Result<Updated<Licence>> {
+        self.update(id.as_str(), change).await
+    }
+}
