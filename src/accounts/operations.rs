@@ -310,3 +310,133 @@ fn not_past(end: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::revocations::{RevocationStore, Target};
+    use crate::store::MemoryStore;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    struct Office {
+        store: Arc<MemoryStore>,
+        clock: Arc<ManualClock>,
+        accounts: Operations,
+    }
+
+    impl Office {
+        fn new() -> Self {
+            let store = Arc::new(MemoryStore::default());
+            let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+            let accounts = Operations::new(store.clone(), clock.clone(), KeyPrefix::default());
+            Self { store, clock, accounts }
+        }
+
+        async fn create(&self, name: &str) -> Result<Account, Error> {
+            let name = name.parse().expect("a name");
+            self.accounts.create(NewAccount { name, title: String::new(), password: None, expires_at: None }).await
+        }
+
+        /// How often the account's tokens were cut so far: each cut moves the cut-off.
+        async fn cutoff(&self) -> Option<u64> {
+            let revocations = self.store.revocations(self.clock.now()).await.expect("a store");
+            revocations.iter().find(|r| r.target == Target::Account(acme())).map(|r| r.cutoff.0)
+        }
+    }
+
+    fn acme() -> AccountName {
+        "acme".parse().expect("a name")
+    }
+
+    fn hash(phc: &str) -> PasswordHash {
+        PasswordHash::from_phc(phc.into())
+    }
+
+    #[tokio::test]
+    async fn reserved_taken_and_key_like_names_are_refused() {
+        let office = Office::new();
+        office.create("acme").await.expect("a free name");
+        assert!(matches!(office.create("acme").await, Err(Error::Taken(_))));
+        assert!(matches!(office.create("demo").await, Err(Error::Demo)));
+        assert!(matches!(office.create("kb_acme").await, Err(Error::LooksLikeKey { .. })));
+        office.create("kbacme").await.expect("no underscore, no key");
+        assert!(matches!(office.accounts.suspend(&"demo".parse().unwrap()).await, Err(Error::Demo)));
+        assert!(matches!(office.accounts.suspend(&"nobody".parse().unwrap()).await, Err(Error::Unknown(_))));
+    }
+
+    #[tokio::test]
+    async fn titles_stay_on_their_line_and_ends_in_the_future() {
+        let office = Office::new();
+        let now = office.clock.now();
+        let new =
+            |title: &str, expires_at| NewAccount { name: acme(), title: title.into(), password: None, expires_at };
+        assert!(matches!(office.accounts.create(new("a\nb", None)).await, Err(Error::Text(_))));
+        assert!(matches!(office.accounts.create(new("", Some(now))).await, Err(Error::PastEnd(_))));
+        office.accounts.create(new("Acme", Some(now + DAY))).await.expect("an end ahead");
+        assert!(matches!(office.accounts.set_title(&acme(), "\u{1b}[2J").await, Err(Error::Text(_))));
+        let changed = office.accounts.set_title(&acme(), "Acme GmbH").await.expect("a line");
+        assert_eq!((changed.record.title.as_str(), changed.written, changed.tokens_cut), ("Acme GmbH", true, false));
+        assert!(!office.accounts.set_title(&acme(), "Acme GmbH").await.expect("a line").written);
+    }
+
+    #[tokio::test]
+    async fn a_new_password_and_the_end_of_one_cut_tokens() {
+        let office = Office::new();
+        office.create("acme").await.expect("an account");
+        assert!(!office.accounts.clear_password(&acme()).await.expect("nothing to clear").written);
+        assert_eq!(office.cutoff().await, None);
+        let set = office.accounts.set_password(&acme(), &hash("$one")).await.expect("an account");
+        assert!(set.tokens_cut && set.record.password == Some(hash("$one")));
+        let first = office.cutoff().await.expect("a cut");
+        let cleared = office.accounts.clear_password(&acme()).await.expect("an account");
+        assert!(cleared.tokens_cut && cleared.record.password.is_none());
+        assert!(office.cutoff().await.expect("a cut") > first);
+    }
+
+    #[tokio::test]
+    async fn suspending_cuts_tokens_once_and_resuming_cuts_none() {
+        let office = Office::new();
+        office.create("acme").await.expect("an account");
+        let suspended = office.accounts.suspend(&acme()).await.expect("an account");
+        assert!(suspended.tokens_cut && !suspended.record.is_live(office.clock.now()));
+        let cutoff = office.cutoff().await;
+        assert!(!office.accounts.suspend(&acme()).await.expect("an account").written);
+        let resumed = office.accounts.resume(&acme()).await.expect("an account");
+        assert!(resumed.written && !resumed.tokens_cut && resumed.record.is_live(office.clock.now()));
+        assert!(!office.accounts.resume(&acme()).await.expect("an account").written);
+        assert_eq!(office.cutoff().await, cutoff);
+    }
+
+    #[tokio::test]
+    async fn an_earlier_end_cuts_tokens_and_a_later_one_does_not() {
+        let office = Office::new();
+        office.create("acme").await.expect("an account");
+        let now = office.clock.now();
+        let cut = async |end| office.accounts.set_expiry(&acme(), end).await.expect("an account").tokens_cut;
+        assert!(cut(Some(now + DAY)).await);
+        assert!(!cut(Some(now + 2 * DAY)).await);
+        assert!(cut(Some(now + DAY)).await);
+        assert!(!cut(None).await);
+        assert!(matches!(office.accounts.set_expiry(&acme(), Some(now)).await, Err(Error::PastEnd(_))));
+        assert_eq!(
+            office.accounts.show(&acme()).await.expect("an account").expires_at,
+            None,
+            "a refusal changes nothing"
+        );
+    }
+
+    #[test]
+    fn passwords_keep_their_rules() {
+        let parse = |text: &str| NewPassword::parse(Secret::from(text));
+        assert!(matches!(parse("seven77"), Err(Error::PasswordTooShort)));
+        assert!(matches!(parse(&"x".repeat(1025)), Err(Error::PasswordTooLong)));
+        assert!(matches!(parse("tab\tinside"), Err(Error::PasswordControl)));
+        assert!(parse("eight888").expect("long enough").is_weak());
+        assert!(parse("pässwörter").is_ok_and(|password| password.is_weak()));
+        assert!(!parse("twelve and more: fine").expect("good").is_weak());
+        assert!(!format!("{:?}", parse("open sesame!")).contains("sesame"));
+    }
+}

@@ -212,7 +212,8 @@ impl Operations {
             .collect();
         let licence_ids: Vec<LicenceId> = licences.iter().map(|licence| licence.id.clone()).collect();
         let key_ids: Vec<KeyId> = keys.into_iter().map(|key| key.id).collect();
-        if !force && !(licence_ids.is_empty() && key_ids.is_empty()) {
+        let in_use = !licence_ids.is_empty() || !key_ids.is_empty();
+        if in_use && !force {
             return Err(Error::InUse { group: group.id, licences: licence_ids, keys: key_ids });
         }
         if !self.groups.delete_group(id).await? {
@@ -236,5 +237,127 @@ fn check_lifetime(lifetime: Option<Duration>) -> Result<(), Error> {
     match lifetime {
         Some(lifetime) if lifetime < Duration::from_secs(1) || lifetime > LONGEST_TOKEN => Err(Error::Lifetime),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::{Account, AccountStore};
+    use crate::clock::{ManualClock, Timestamp};
+    use crate::credentials::PasswordHash;
+    use crate::keys::KeyState;
+    use crate::store::MemoryStore;
+
+    fn id(text: &str) -> GroupId {
+        text.parse().expect("a group id")
+    }
+
+    fn account() -> AccountName {
+        "acme".parse().expect("a name")
+    }
+
+    async fn office() -> (Arc<MemoryStore>, Operations, Timestamp) {
+        let store = Arc::new(MemoryStore::default());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+        let now = clock.now();
+        let acme = Account {
+            name: account(),
+            title: String::new(),
+            password: None,
+            suspended: false,
+            expires_at: None,
+            created_at: now,
+        };
+        assert!(store.insert_account(&acme).await.expect("a store"));
+        let groups = Operations::new(store.clone(), store.clone(), store.clone(), store.clone(), clock);
+        (store, groups, now)
+    }
+
+    async fn license(store: &MemoryStore, ends_at: Option<Timestamp>, now: Timestamp) -> LicenceId {
+        let licence = Licence {
+            id: LicenceId::random(),
+            account: account(),
+            groups: Groups::from([id("orders")]),
+            plan: "standard".into(),
+            starts_at: Timestamp::default(),
+            ends_at,
+            suspended: false,
+            created_at: now,
+        };
+        assert!(store.insert_licence(&licence).await.expect("a store"));
+        licence.id
+    }
+
+    #[tokio::test]
+    async fn the_demo_group_and_taken_ids_are_refused() {
+        let (_, groups, _) = office().await;
+        let create = async |name: &str, lifetime| groups.create(id(name), "Orders".into(), lifetime).await;
+        create("orders", None).await.expect("a free id");
+        assert!(matches!(create("orders", None).await, Err(Error::Taken(_))));
+        assert!(matches!(create("demo", None).await, Err(Error::Demo)));
+        assert!(matches!(groups.delete(&id("demo"), true).await, Err(Error::Demo)));
+        for wrong in [Duration::ZERO, LONGEST_TOKEN + Duration::from_secs(1)] {
+            assert!(matches!(create("other", Some(wrong)).await, Err(Error::Lifetime)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_leaves_what_it_does_not_name() {
+        let (_, groups, _) = office().await;
+        groups.create(id("orders"), "Orders".into(), None).await.expect("a group");
+        let hour = Some(Duration::from_secs(3600));
+        let lifetime = GroupChange { token_lifetime: Some(hour), ..GroupChange::default() };
+        let group = groups.set(&id("orders"), lifetime).await.expect("a group");
+        assert_eq!((group.title.as_str(), group.token_lifetime), ("Orders", hour));
+        let title = GroupChange { title: Some("All orders".into()), ..GroupChange::default() };
+        let group = groups.set(&id("orders"), title).await.expect("a group");
+        assert_eq!((group.title.as_str(), group.token_lifetime), ("All orders", hour));
+        assert!(matches!(groups.set(&id("none"), GroupChange::default()).await, Err(Error::Unknown(_))));
+    }
+
+    #[tokio::test]
+    async fn a_group_in_use_is_deleted_by_force_alone_and_cuts_its_holders() {
+        let (store, groups, now) = office().await;
+        groups.create(id("orders"), String::new(), None).await.expect("a group");
+        let licence = license(&store, None, now).await;
+        license(&store, Some(now), now).await;
+        let key = Key {
+            id: KeyId::random(),
+            account: account(),
+            label: String::new(),
+            hash: PasswordHash::from_phc("$".into()),
+            groups: Some(Groups::from([id("orders")])),
+            state: KeyState::Active,
+            expires_at: None,
+            created_at: now,
+        };
+        assert!(store.insert_key(&key).await.expect("a store"));
+
+        match groups.delete(&id("orders"), false).await {
+            Err(Error::InUse { licences, keys, .. }) => {
+                assert_eq!((licences, keys), (vec![licence.clone()], vec![key.id.clone()]), "one licence has ended");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.revocations(now).await.expect("a store"), []);
+        let deleted = groups.delete(&id("orders"), true).await.expect("forced");
+        assert_eq!(
+            (deleted.licences, deleted.keys, deleted.accounts_cut),
+            (vec![licence], vec![key.id], vec![account()])
+        );
+        let targets: Vec<Target> =
+            store.revocations(now).await.expect("a store").into_iter().map(|revocation| revocation.target).collect();
+        assert_eq!(targets, [Target::Account(account())]);
+    }
+
+    #[tokio::test]
+    async fn an_unused_group_is_deleted_without_force() {
+        let (store, groups, now) = office().await;
+        groups.create(id("orders"), String::new(), None).await.expect("a group");
+        license(&store, Some(now), now).await;
+        let deleted = groups.delete(&id("orders"), false).await.expect("an ended licence holds nothing");
+        assert!(deleted.accounts_cut.is_empty() && deleted.licences.is_empty());
+        assert!(matches!(groups.show(&id("orders")).await, Err(Error::Unknown(_))));
     }
 }

@@ -296,3 +296,137 @@ fn check_end(starts_at: Timestamp, ends_at: Option<Timestamp>, now: Timestamp) -
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Account;
+    use crate::clock::ManualClock;
+    use crate::groups::Group;
+    use crate::revocations::{RevocationStore, Target};
+    use crate::store::MemoryStore;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    struct Office {
+        store: Arc<MemoryStore>,
+        licences: Operations,
+        clock: Arc<ManualClock>,
+        now: Timestamp,
+    }
+
+    impl Office {
+        async fn new() -> Self {
+            let store = Arc::new(MemoryStore::default());
+            let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+            let now = clock.now();
+            let name = "acme".parse().expect("a name");
+            let title = String::new();
+            let acme = Account { name, title, password: None, suspended: false, expires_at: None, created_at: now };
+            assert!(store.insert_account(&acme).await.expect("a store"));
+            for id in ["orders", "reports"] {
+                let id = id.parse().expect("a group id");
+                let group = Group { id, title: String::new(), token_lifetime: None, created_at: now };
+                assert!(store.insert_group(&group).await.expect("a store"));
+            }
+            let licences = Operations::new(store.clone(), store.clone(), store.clone(), clock.clone());
+            Self { store, licences, clock, now }
+        }
+
+        async fn granted(&self) -> LicenceId {
+            self.licences.grant(orders()).await.expect("a licence").id
+        }
+
+        async fn cuts(&self) -> usize {
+            let account = Target::Account("acme".parse().expect("a name"));
+            let revocations = self.store.revocations(self.now).await.expect("a store");
+            revocations.into_iter().filter(|revocation| revocation.target == account).count()
+        }
+    }
+
+    fn groups(ids: &[&str]) -> Groups {
+        ids.iter().map(|id| id.parse().expect("a group id")).collect()
+    }
+
+    fn orders() -> NewLicence {
+        let account = "acme".parse().expect("a name");
+        NewLicence { account, groups: groups(&["orders"]), plan: None, starts_at: None, ends_at: None }
+    }
+
+    #[tokio::test]
+    async fn a_licence_begins_now_on_the_standard_plan_without_end() {
+        let office = Office::new().await;
+        let licence = office.licences.grant(orders()).await.expect("a licence");
+        assert_eq!((licence.plan.as_str(), licence.starts_at, licence.ends_at), (STANDARD_PLAN, office.now, None));
+        assert!(licence.is_live(office.now));
+        assert_eq!(office.licences.show(&licence.id).await.expect("stored"), licence);
+    }
+
+    #[tokio::test]
+    async fn what_a_licence_names_must_exist_and_be_licensable() {
+        let office = Office::new().await;
+        let refused = async |new: NewLicence| office.licences.grant(new).await.expect_err("a refusal");
+        let to = |account: &str| NewLicence { account: account.parse().unwrap(), ..orders() };
+        assert!(matches!(refused(to("nobody")).await, Error::NoAccount(_)));
+        assert!(matches!(refused(to("demo")).await, Error::DemoAccount));
+        let of = |ids: &[&str]| NewLicence { groups: groups(ids), ..orders() };
+        assert!(matches!(refused(of(&["none"])).await, Error::NoGroup(_)));
+        assert!(matches!(refused(of(&["orders", "demo"])).await, Error::DemoGroup));
+        assert!(matches!(refused(of(&[])).await, Error::NoGroups));
+        let plan = |plan: &str| NewLicence { plan: Some(plan.into()), ..orders() };
+        assert!(matches!(refused(plan(" ")).await, Error::Plan(None)));
+        assert!(matches!(refused(plan("a\nb")).await, Error::Plan(Some(_))));
+        let now = office.now;
+        let lasting =
+            |starts_at, ends_at| NewLicence { starts_at: Some(starts_at), ends_at: Some(ends_at), ..orders() };
+        assert!(matches!(refused(lasting(now + DAY, now + DAY)).await, Error::EndBeforeStart { .. }));
+        assert!(matches!(refused(lasting(now - DAY, now)).await, Error::PastEnd(_)));
+        assert_eq!(office.licences.list(None).await.expect("a store"), []);
+    }
+
+    #[tokio::test]
+    async fn an_earlier_end_cuts_tokens_and_a_later_one_does_not() {
+        let office = Office::new().await;
+        let id = office.granted().await;
+        let now = office.now;
+        let cut = async |end| office.licences.extend(&id, end).await.expect("a licence").tokens_cut;
+        assert!(!cut(Some(now + 365 * DAY)).await, "no token lives that long");
+        assert!(cut(Some(now + DAY)).await);
+        assert!(!cut(Some(now + 2 * DAY)).await);
+        assert!(!cut(None).await);
+        assert!(matches!(office.licences.extend(&id, Some(now - DAY)).await, Err(Error::EndBeforeStart { .. })));
+        office.clock.advance(2 * DAY);
+        assert!(matches!(office.licences.extend(&id, Some(now + DAY)).await, Err(Error::PastEnd(_))));
+    }
+
+    #[tokio::test]
+    async fn suspending_and_ending_cut_tokens_and_resuming_does_not() {
+        let office = Office::new().await;
+        let id = office.granted().await;
+        let suspended = office.licences.suspend(&id).await.expect("a licence");
+        assert!(suspended.tokens_cut && !suspended.record.is_live(office.now));
+        assert_eq!(office.cuts().await, 1);
+        assert!(!office.licences.suspend(&id).await.expect("a licence").written);
+        let resumed = office.licences.resume(&id).await.expect("a licence");
+        assert!(resumed.record.is_live(office.now) && !resumed.tokens_cut);
+        let ended = office.licences.end(&id).await.expect("a licence");
+        assert!(ended.tokens_cut && !ended.record.is_live(office.now));
+        assert_eq!(ended.record.ends_at, Some(office.now));
+        assert!(!office.licences.end(&id).await.expect("a licence").written);
+    }
+
+    #[tokio::test]
+    async fn a_lost_group_cuts_tokens_and_a_gained_one_does_not() {
+        let office = Office::new().await;
+        let id = office.granted().await;
+        let set = async |ids: &[&str]| {
+            let changed = office.licences.set_groups(&id, &groups(ids)).await.expect("a licence");
+            (changed.written, changed.tokens_cut)
+        };
+        assert_eq!(set(&["orders", "reports"]).await, (true, false));
+        assert_eq!(set(&["orders", "reports"]).await, (false, false));
+        assert_eq!(set(&["reports"]).await, (true, true));
+        assert!(matches!(office.licences.set_groups(&id, &groups(&["none"])).await, Err(Error::NoGroup(_))));
+    }
+}

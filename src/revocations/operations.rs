@@ -137,3 +137,47 @@ impl Operations {
         Ok(self.revocations.revocations(self.clock.now()).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::revocations::Cutoff;
+    use crate::store::MemoryStore;
+    use std::time::Duration;
+
+    fn office() -> (Operations, Timestamp) {
+        let store = Arc::new(MemoryStore::default());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+        let now = clock.now();
+        (Operations::new(store.clone(), store.clone(), store, clock), now)
+    }
+
+    #[tokio::test]
+    async fn a_mistyped_target_is_told_and_revokes_nothing() {
+        let (revocations, _) = office();
+        assert!(matches!(revocations.of_key(&"0123456789ab".parse().unwrap()).await, Err(Error::NoKey(_))));
+        assert!(matches!(revocations.of_account(&"nobody".parse().unwrap()).await, Err(Error::NoAccount(_))));
+        assert_eq!(revocations.list().await.expect("a store"), []);
+    }
+
+    #[tokio::test]
+    async fn tokens_of_the_demo_key_and_single_tokens_can_be_revoked() {
+        let (revocations, now) = office();
+        let demo = revocations.of_key(&demo::key_id()).await.expect("the demo key");
+        assert_eq!((demo.target, demo.cutoff), (Target::Key(demo::key_id()), Cutoff(now.secs() + 1)));
+        let id = TokenId::random();
+        let token = revocations.token(id).await.expect("a store");
+        assert_eq!((token.target, token.cutoff), (Target::Token(id), Cutoff::FOREVER));
+        assert_eq!(revocations.list().await.expect("a store").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn everything_is_revoked_up_to_now_and_no_further() {
+        let (revocations, now) = office();
+        let hour = Duration::from_secs(3600);
+        assert!(matches!(revocations.all_before(now + hour).await, Err(Error::Future(_))));
+        assert_eq!(revocations.all_before(now - hour).await.expect("a store").cutoff, Cutoff((now - hour).secs()));
+        assert!(revocations.all().await.expect("a store").cutoff > Cutoff(now.secs()));
+    }
+}
