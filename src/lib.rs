@@ -28,6 +28,7 @@ pub mod access;
 // floor 3: backends
 pub mod store;
 // floor 5: assembly
+pub mod cli;
 pub mod config;
 pub mod server;
 pub mod tls;
