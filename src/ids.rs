@@ -243,6 +243,18 @@ pub fn scope(groups: &Groups) -> String {
     out
 }
 
+/// Checks free text for people (titles, labels, plans): one line that cannot play tricks with the terminal it is shown on.
+///
+/// # Errors
+/// [`InvalidId`], which says the rule.
+pub fn free_text(text: &str) -> Result<&str, InvalidId> {
+    if text.chars().count() <= 200 && !text.chars().any(char::is_control) {
+        Ok(text)
+    } else {
+        Err(InvalidId("free text is at most 200 characters on one line, without control characters"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +269,15 @@ mod tests {
         assert!("Orders".parse::<GroupId>().is_err());
         assert!("0123456789Ab".parse::<KeyId>().is_ok());
         assert!("0123456789A_".parse::<KeyId>().is_err());
+    }
+
+    #[test]
+    fn free_text_stays_on_its_line() {
+        assert!(free_text("Acme GmbH, Köln").is_ok());
+        assert!(free_text("").is_ok());
+        for bad in ["two\nlines", "\u{1b}[2J", &"x".repeat(201)] {
+            assert!(free_text(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -1,16 +1,22 @@
 #![forbid(unsafe_code)]
-//! The `keybearer` program.
-use keybearer::{cli, clock::SystemClock, config};
+//! The `keybearer` program: hands the process to the command line.
+
+use std::io;
+use std::process::ExitCode;
 use std::sync::Arc;
 
+use keybearer::clock::SystemClock;
+use keybearer::{cli, config};
+
 #[tokio::main]
-async fn main() {
-    let source = cli::serve::Source {
-        file: std::env::args().nth(1).map(Into::into),
-        environment: config::environment().collect(),
-        overrides: config::Overrides::default(),
+async fn main() -> ExitCode {
+    let process = cli::Process {
+        stdin: &mut io::stdin(),
+        stdout: &mut io::stdout(),
+        stderr: &mut io::stderr(),
+        env: config::environment().collect(),
+        ask: &mut cli::ask,
+        clock: Arc::new(SystemClock),
     };
-    if let Err(error) = cli::serve::serve(&source, Arc::new(SystemClock), &mut std::io::stderr()).await {
-        eprintln!("error: {error}");
-    }
+    cli::run(std::env::args_os(), process).await.into()
 }

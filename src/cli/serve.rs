@@ -1,16 +1,18 @@
 //! `keybearer serve`: starts the gateway, and ends it when it is asked to.
 
+use std::fmt::Write;
 use std::future::pending;
-use std::io::Write;
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::failure::Failure;
+use super::output::Output;
+use super::{Exit, Source, store};
 use crate::clock::Clock;
-use crate::config::{Config, Faults, Overrides, StoreKind};
-use crate::persist;
+use crate::config::{Config, StoreKind};
 use crate::server::{Gateway, StartError};
 use crate::store::{MemoryStore, SharedStore, SqliteStore};
 use crate::telemetry::{self, Sink};
@@ -18,132 +20,86 @@ use crate::telemetry::{self, Sink};
 /// How often the configuration file is looked at.
 const LOOK_AT_CONFIG: Duration = Duration::from_secs(2);
 
-/// Where the configuration comes from, each time it is read.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The file, if one was named.
-    pub file: Option<PathBuf>,
-    /// The environment at the start.
-    pub environment: Vec<(String, String)>,
-    /// The command line.
-    pub overrides: Overrides,
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where clients connect, by HTTPS [default: 127.0.0.1:8443].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where operators connect, by HTTPS: health and metrics [default: 127.0.0.1:8444].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin_listen: Option<SocketAddr>,
 }
 
-impl Source {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// All faults.
-    pub fn load(&self) -> Result<Config, Faults> {
-        Config::load(self.file.as_deref(), self.environment.iter().cloned(), &self.overrides)
-    }
-
-    /// What the file says now; a change of it is a change of the configuration.
-    fn contents(&self) -> Option<Vec<u8>> {
-        std::fs::read(self.file.as_deref()?).ok()
-    }
-}
-
-/// Why `serve` ended otherwise than by being asked to.
-#[derive(Debug)]
-pub enum ServeError {
-    /// The configuration.
-    Config(Faults),
-    /// The gateway could not start.
-    Start(StartError),
-    /// The system refused a thread or a signal handler.
-    System(std::io::Error),
-}
-
-impl std::fmt::Display for ServeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Config(faults) => faults.fmt(f),
-            Self::Start(error) => error.fmt(f),
-            Self::System(error) => write!(f, "the system refused a thread or a signal handler: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Start(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<persist::Error> for ServeError {
-    fn from(error: persist::Error) -> Self {
-        Self::Start(StartError::Store(error))
-    }
-}
-
-/// A store, and what must be closed of it in the end.
-struct Opened {
-    shared: SharedStore,
-    sqlite: Option<Arc<SqliteStore>>,
-}
-
-impl Opened {
-    async fn open(config: &Config) -> persist::Result<Self> {
-        match config.store {
-            StoreKind::Memory => Ok(Self { shared: Arc::new(MemoryStore::new()), sqlite: None }),
-            StoreKind::Sqlite => {
-                use std::os::unix::fs::DirBuilderExt as _;
-                let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
-                made.map_err(|source| persist::Error::Forbidden { path: config.data_dir.clone(), source })?;
-                let store = Arc::new(SqliteStore::open(&config.data_dir.join("keybearer.db")).await?);
-                Ok(Self { shared: Arc::clone(&store) as _, sqlite: Some(store) })
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Store(error) => error.into(),
+            StartError::Hash(error) => error.into(),
+            StartError::Listen { setting, .. } => {
+                let hint = format!("set {setting} in the configuration; see `keybearer serve --help` for the options");
+                Self::mendable(error.to_string()).hint(hint)
             }
-        }
-    }
-
-    async fn close(self) {
-        if let Some(sqlite) = self.sqlite {
-            sqlite.close().await;
+            StartError::Tls(_) | StartError::Signing(_) => Self::mendable(error.to_string()),
         }
     }
 }
 
 /// Serves until the process is asked to end.
-///
-/// # Errors
-/// [`ServeError`].
-pub async fn serve(source: &Source, clock: Arc<dyn Clock>, stderr: &mut dyn Write) -> Result<(), ServeError> {
-    let config = source.load().map_err(ServeError::Config)?;
-    let sink = Sink::start(std::io::stdout()).map_err(ServeError::System)?;
+pub(super) async fn run(
+    source: &Source,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    out: &mut Output<'_>,
+) -> Result<Exit, Failure> {
+    let refused = |error| Failure::ours(format!("the system refused a thread or a signal handler: {error}"));
+    let sink = Sink::start(std::io::stdout()).map_err(refused)?;
     telemetry::install(&config.logging, sink.clone());
-    let mut signals = Signals::listen().map_err(ServeError::System)?;
-    let store = Opened::open(&config).await?;
-    let gateway = match Gateway::start(&config, Arc::clone(&store.shared), clock, Some(&sink)).await {
-        Ok(gateway) => gateway,
-        Err(error) => {
-            store.close().await;
-            sink.flush();
-            return Err(ServeError::Start(error));
-        }
+    let mut signals = Signals::listen().map_err(refused)?;
+    let sqlite: Option<Arc<SqliteStore>> = match config.store {
+        StoreKind::Sqlite => Some(store::open_database(&config, out).await?),
+        StoreKind::Memory => None,
     };
-    // Nobody may be there to read it; the gateway serves all the same.
-    let _ = welcome(stderr, &gateway, &config);
-    tracing::info!(
-        https = %gateway.addresses().https, admin = %gateway.addresses().admin, version = env!("CARGO_PKG_VERSION"), "serving"
-    );
-    let grace = run(&gateway, source, config.server.shutdown_grace, &mut signals).await;
+    let shared = sqlite.clone().map_or_else(|| Arc::new(MemoryStore::new()) as SharedStore, |sqlite| sqlite as _);
+    let served = serve(source, &config, shared, clock, &sink, &mut signals, out).await;
+    if let Some(sqlite) = sqlite {
+        sqlite.close().await;
+    }
+    if served.is_ok() {
+        tracing::info!("ended");
+    }
+    sink.flush();
+    served.map(|()| Exit::Done)
+}
+
+async fn serve(
+    source: &Source,
+    config: &Config,
+    store: SharedStore,
+    clock: Arc<dyn Clock>,
+    sink: &Sink,
+    signals: &mut Signals,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let gateway = Gateway::start(config, store, clock, Some(sink)).await?;
+    out.note(&welcome(&gateway, config));
+    let addresses = gateway.addresses();
+    tracing::info!(https = %addresses.https, admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "serving");
+    let grace = until_asked_to_end(&gateway, source, config.server.shutdown_grace, signals).await;
     tracing::info!(grace = ?grace, "asked to end: requests in flight may finish");
     tokio::select! {
         () = gateway.shut_down(grace) => {}
         () = signals.end() => tracing::warn!("asked again: ending at once"),
     }
-    store.close().await;
-    tracing::info!("ended");
-    sink.flush();
     Ok(())
 }
 
 /// Until the process is asked to end: reloads when it is asked to, or when the file has changed.
-async fn run(gateway: &Gateway, source: &Source, mut grace: Duration, signals: &mut Signals) -> Duration {
+async fn until_asked_to_end(
+    gateway: &Gateway,
+    source: &Source,
+    mut grace: Duration,
+    signals: &mut Signals,
+) -> Duration {
     let mut contents = source.contents();
     loop {
         let changed = async {
@@ -213,23 +169,24 @@ enum Asked {
 }
 
 /// What a newcomer can copy.
-fn welcome(out: &mut dyn Write, gateway: &Gateway, config: &Config) -> std::io::Result<()> {
+fn welcome(gateway: &Gateway, config: &Config) -> String {
     let addresses = gateway.addresses();
-    writeln!(out, "keybearer {} serves https://{}", env!("CARGO_PKG_VERSION"), addresses.https)?;
-    writeln!(out, "health and metrics: https://{}", addresses.admin)?;
+    let mut text = format!("keybearer {} serves https://{}\n", env!("CARGO_PKG_VERSION"), addresses.https);
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "health and metrics: https://{}", addresses.admin);
     if let Some(behind) = addresses.behind_proxy {
-        writeln!(out, "behind a proxy: http://{behind}")?;
+        let _ = writeln!(text, "behind a proxy: http://{behind}");
     }
-    if !config.demo.enabled {
-        return Ok(());
+    let Ok(published) = gateway.demo().published() else { return text };
+    if config.demo.enabled {
+        let (curl, key, url) = (published.site.curl(), &published.key, &published.site.base_url);
+        let _ = write!(
+            text,
+            "\nTry it: the demo key gets a token, and the token opens the Demo group.\n\n  \
+             {curl} -u '{key}:' {url}/token\n  \
+             TOKEN=$({curl} -s -u '{key}:' {url}/token | cut -d'\"' -f4)\n  \
+             {curl} -H \"Authorization: Bearer $TOKEN\" {url}/demo/time\n"
+        );
     }
-    let Ok(published) = gateway.demo().published() else {
-        return Ok(());
-    };
-    let (curl, key, url) = (published.site.curl(), &published.key, &published.site.base_url);
-    writeln!(out, "\nTry it: the demo key gets a token, and the token opens the Demo group.\n")?;
-    writeln!(out, "  {curl} -u '{key}:' {url}/token")?;
-    writeln!(out, "  TOKEN=$({curl} -s -u '{key}:' {url}/token | cut -d'\"' -f4)")?;
-    writeln!(out, "  {curl} -H \"Authorization: Bearer $TOKEN\" {url}/demo/time\n")?;
-    out.flush()
+    text
 }

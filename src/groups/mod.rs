@@ -1,6 +1,7 @@
 //! Groups of resources, and the Demo group that is open to anyone. Owns the record and its store trait.
 
 pub mod demo;
+mod operations;
 
 use std::time::Duration;
 
@@ -9,6 +10,9 @@ use async_trait::async_trait;
 use crate::clock::Timestamp;
 use crate::ids::GroupId;
 use crate::persist::Result;
+
+pub(crate) use operations::missing;
+pub use operations::{Deleted, Error, GroupChange, Operations};
 
 /// A group of resources that a licence can grant.
 #[derive(Debug, Clone, PartialEq, Eq)]

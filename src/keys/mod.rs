@@ -3,6 +3,7 @@
 //! A key is `<prefix>_<id>_<secret><checksum>` (CONTRACT §5). The id may be seen by anyone; the secret is shown once.
 
 mod format;
+mod operations;
 
 use async_trait::async_trait;
 
@@ -12,6 +13,7 @@ use crate::ids::{AccountName, Groups, KeyId};
 use crate::persist::{Result, Update, Updated};
 
 pub use format::{ApiKey, DEFAULT_PREFIX, KeyPrefix, MalformedKey};
+pub use operations::{Error, NewKey, Operations};
 
 /// Where a key is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,15 @@
 //! Accounts: the licensees. Owns the record and its store trait; knows nothing of HTTP.
 
+mod operations;
+
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::ids::AccountName;
 use crate::persist::{Result, Update, Updated};
+
+pub use operations::{Error, NewAccount, NewPassword, Operations};
 
 /// A licensee: a person or organisation that holds keys and licences.
 #[derive(Debug, Clone, PartialEq, Eq)]

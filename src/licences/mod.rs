@@ -1,10 +1,14 @@
 //! Licences: what an account may reach, and for how long. Owns the record and its store trait.
 
+mod operations;
+
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::ids::{AccountName, Groups, LicenceId};
 use crate::persist::{Result, Update, Updated};
+
+pub use operations::{Error, NewLicence, Operations, STANDARD_PLAN};
 
 /// Grants groups and a plan to an account for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,8 @@
 //! A revocation of a key, an account or everything is a cut-off: tokens with `iat` before it are dead. The cut-off of a
 //! target only grows, and a credential verified before the change cannot yield a token after it (see [`Cutoff`]).
 
+mod operations;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use dashmap::DashMap;
 use crate::clock::Timestamp;
 use crate::ids::{AccountName, GroupId, KeyId, TokenId};
 use crate::persist::Result;
+
+pub use operations::{Error, Operations};
 
 /// No token lives longer than this, so no revocation has to be remembered longer.
 pub const LONGEST_TOKEN: Duration = Duration::from_secs(30 * 24 * 3600);

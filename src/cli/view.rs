@@ -1,0 +1,355 @@
+//! Records as they are printed: in JSON with stable names and RFC 3339 times, and as text. No hash and no secret is in them.
+
+use serde::{Serialize, Serializer};
+
+use super::failure::Failure;
+use super::output::Output;
+use super::when::{show_end, show_span};
+use crate::accounts::Account;
+use crate::change::Changed;
+use crate::clock::Timestamp;
+use crate::groups::Group;
+use crate::ids::{Groups, scope};
+use crate::keys::{Key, KeyPrefix, KeyState};
+use crate::licences::Licence;
+use crate::revocations::{Revocation, Target};
+use crate::signing::{SigningKey, SigningState};
+
+fn time<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(at)
+}
+
+fn end<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serializer.collect_str(at),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A record that can be shown.
+pub(super) trait View: Serialize {
+    /// Its name in a JSON document.
+    const NAME: &'static str;
+    /// What it is for people, one field a line.
+    fn fields(&self) -> Vec<(&'static str, String)>;
+}
+
+/// Prints one record.
+pub(super) fn show<V: View>(out: &mut Output<'_>, view: &V) -> Result<(), Failure> {
+    if out.json() { out.document(view) } else { out.fields(&view.fields()) }
+}
+
+/// Prints what an operation did. `done` says it, `already` says that nothing was to do, `dead` names the tokens that a cut
+/// ends.
+pub(super) fn changed<T, V: View>(
+    out: &mut Output<'_>,
+    change: &Changed<T>,
+    view: &V,
+    done: &str,
+    already: &str,
+    dead: &str,
+) -> Result<(), Failure> {
+    match (change.written, change.tokens_cut) {
+        (false, _) => out.note(&format!("nothing changed: {already}")),
+        (true, true) => out.note(&format!("{done}; {dead} are dead")),
+        (true, false) => out.note(&format!("{done}; no token was revoked")),
+    }
+    if out.json() {
+        out.document(&Done { record: Named(view), changed: change.written, tokens_revoked: change.tokens_cut })?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct Done<'a, V: View> {
+    #[serde(flatten)]
+    record: Named<'a, V>,
+    changed: bool,
+    tokens_revoked: bool,
+}
+
+/// A record under its own name.
+pub(super) struct Named<'a, V>(pub &'a V);
+
+impl<V: View> Serialize for Named<'_, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(V::NAME, self.0)])
+    }
+}
+
+/// An account.
+#[derive(Serialize)]
+pub(super) struct AccountView {
+    pub name: String,
+    pub title: String,
+    pub state: &'static str,
+    pub has_password: bool,
+    #[serde(serialize_with = "end")]
+    pub expires_at: Option<Timestamp>,
+    #[serde(serialize_with = "time")]
+    pub created_at: Timestamp,
+}
+
+impl AccountView {
+    pub(super) fn new(account: &Account, now: Timestamp) -> Self {
+        let state = match account {
+            Account { suspended: true, .. } => "suspended",
+            account if !account.is_live(now) => "expired",
+            _ => "active",
+        };
+        Self {
+            name: account.name.to_string(),
+            title: account.title.clone(),
+            state,
+            has_password: account.password.is_some(),
+            expires_at: account.expires_at,
+            created_at: account.created_at,
+        }
+    }
+}
+
+impl View for AccountView {
+    const NAME: &'static str = "account";
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("name", self.name.clone()),
+            ("title", self.title.clone()),
+            ("state", self.state.into()),
+            ("password", if self.has_password { "yes" } else { "no" }.into()),
+            ("expires", show_end(self.expires_at)),
+            ("created", self.created_at.to_string()),
+        ]
+    }
+}
+
+/// A key; never its secret, never its hash.
+#[derive(Serialize)]
+pub(super) struct KeyView {
+    pub id: String,
+    pub name: String,
+    pub account: String,
+    pub label: String,
+    /// `null`: all that the account is licensed for.
+    pub groups: Option<Groups>,
+    pub state: &'static str,
+    #[serde(serialize_with = "end")]
+    pub expires_at: Option<Timestamp>,
+    #[serde(serialize_with = "time")]
+    pub created_at: Timestamp,
+}
+
+impl KeyView {
+    pub(super) fn new(key: &Key, prefix: &KeyPrefix, now: Timestamp) -> Self {
+        let state = match key.state {
+            KeyState::Revoked => "revoked",
+            KeyState::Suspended => "suspended",
+            KeyState::Active if !key.is_live(now) => "expired",
+            KeyState::Active => "active",
+        };
+        Self {
+            id: key.id.to_string(),
+            name: prefix.name_of(&key.id),
+            account: key.account.to_string(),
+            label: key.label.clone(),
+            groups: key.groups.clone(),
+            state,
+            expires_at: key.expires_at,
+            created_at: key.created_at,
+        }
+    }
+
+    pub(super) fn reach(&self) -> String {
+        self.groups.as_ref().map_or_else(|| "(all licensed)".to_owned(), scope)
+    }
+}
+
+impl View for KeyView {
+    const NAME: &'static str = "key";
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("key", self.name.clone()),
+            ("account", self.account.clone()),
+            ("label", self.label.clone()),
+            ("groups", self.reach()),
+            ("state", self.state.into()),
+            ("expires", show_end(self.expires_at)),
+            ("created", self.created_at.to_string()),
+        ]
+    }
+}
+
+/// A licence.
+#[derive(Serialize)]
+pub(super) struct LicenceView {
+    pub id: String,
+    pub account: String,
+    pub groups: Groups,
+    pub plan: String,
+    pub state: &'static str,
+    #[serde(serialize_with = "time")]
+    pub starts_at: Timestamp,
+    #[serde(serialize_with = "end")]
+    pub ends_at: Option<Timestamp>,
+    #[serde(serialize_with = "time")]
+    pub created_at: Timestamp,
+}
+
+impl LicenceView {
+    pub(super) fn new(licence: &Licence, now: Timestamp) -> Self {
+        let state = match licence {
+            licence if licence.ends_at.is_some_and(|end| end <= now) => "ended",
+            Licence { suspended: true, .. } => "suspended",
+            licence if now < licence.starts_at => "pending",
+            _ => "active",
+        };
+        Self {
+            id: licence.id.to_string(),
+            account: licence.account.to_string(),
+            groups: licence.groups.clone(),
+            plan: licence.plan.clone(),
+            state,
+            starts_at: licence.starts_at,
+            ends_at: licence.ends_at,
+            created_at: licence.created_at,
+        }
+    }
+}
+
+impl View for LicenceView {
+    const NAME: &'static str = "licence";
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("id", self.id.clone()),
+            ("account", self.account.clone()),
+            ("groups", scope(&self.groups)),
+            ("plan", self.plan.clone()),
+            ("state", self.state.into()),
+            ("starts", self.starts_at.to_string()),
+            ("ends", show_end(self.ends_at)),
+            ("created", self.created_at.to_string()),
+        ]
+    }
+}
+
+/// A group.
+#[derive(Serialize)]
+pub(super) struct GroupView {
+    pub id: String,
+    pub title: String,
+    /// `null`: the lifetime that `[tokens]` sets.
+    pub token_lifetime_seconds: Option<u64>,
+    #[serde(serialize_with = "time")]
+    pub created_at: Timestamp,
+    #[serde(skip)]
+    pub lifetime: String,
+}
+
+impl GroupView {
+    pub(super) fn new(group: &Group) -> Self {
+        Self {
+            id: group.id.to_string(),
+            title: group.title.clone(),
+            token_lifetime_seconds: group.token_lifetime.map(|lifetime| lifetime.as_secs()),
+            created_at: group.created_at,
+            lifetime: group.token_lifetime.map_or_else(|| "(default)".to_owned(), show_span),
+        }
+    }
+}
+
+impl View for GroupView {
+    const NAME: &'static str = "group";
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("id", self.id.clone()),
+            ("title", self.title.clone()),
+            ("token lifetime", self.lifetime.clone()),
+            ("created", self.created_at.to_string()),
+        ]
+    }
+}
+
+/// A revocation.
+#[derive(Serialize)]
+pub(super) struct RevocationView {
+    /// `token`, `key`, `account` or `all`.
+    pub target: &'static str,
+    /// The token's `jti`, the key's id or the account's name.
+    pub id: Option<String>,
+    /// Tokens issued before this instant are dead; `null` is for good.
+    #[serde(serialize_with = "end")]
+    pub tokens_before: Option<Timestamp>,
+    #[serde(serialize_with = "time")]
+    pub made_at: Timestamp,
+    /// When it may be forgotten, since no token it concerns is alive then.
+    #[serde(serialize_with = "time")]
+    pub forget_at: Timestamp,
+}
+
+impl RevocationView {
+    pub(super) fn new(revocation: &Revocation) -> Self {
+        let (target, id) = match &revocation.target {
+            Target::Token(id) => ("token", Some(id.to_string())),
+            Target::Key(id) => ("key", Some(id.to_string())),
+            Target::Account(name) => ("account", Some(name.to_string())),
+            Target::All => ("all", None),
+        };
+        let forever = revocation.cutoff == crate::revocations::Cutoff::FOREVER;
+        Self {
+            target,
+            id,
+            tokens_before: (!forever).then(|| Timestamp::from_secs(revocation.cutoff.0)),
+            made_at: revocation.made_at,
+            forget_at: revocation.forget_at,
+        }
+    }
+}
+
+impl View for RevocationView {
+    const NAME: &'static str = "revocation";
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("target", self.target.into()),
+            ("id", self.id.clone().unwrap_or_default()),
+            ("tokens before", self.before()),
+            ("made", self.made_at.to_string()),
+        ]
+    }
+}
+
+impl RevocationView {
+    pub(super) fn before(&self) -> String {
+        self.tokens_before.map_or_else(|| "(for good)".to_owned(), |at| at.to_string())
+    }
+}
+
+/// A signing key's public side.
+#[derive(Serialize)]
+pub(super) struct SigningKeyView {
+    pub kid: String,
+    pub algorithm: String,
+    pub state: &'static str,
+    #[serde(serialize_with = "time")]
+    pub created_at: Timestamp,
+    #[serde(serialize_with = "time")]
+    pub activates_at: Timestamp,
+    #[serde(serialize_with = "end")]
+    pub gone_at: Option<Timestamp>,
+}
+
+impl SigningKeyView {
+    pub(super) fn new(key: &SigningKey) -> Self {
+        Self {
+            kid: key.kid.clone(),
+            algorithm: key.algorithm.clone(),
+            state: match key.state {
+                SigningState::Next => "next",
+                SigningState::Active => "active",
+                SigningState::Retiring => "retiring",
+            },
+            created_at: key.created_at,
+            activates_at: key.activates_at,
+            gone_at: key.gone_at,
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! What an operator can do with API keys. The command line calls it, and an admin API can call the same.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use super::{ApiKey, Key, KeyPrefix, KeyState, KeyStore};
+use crate::accounts::AccountStore;
+use crate::change::{Changed, Verdict, cut_for_end};
+use crate::clock::{Clock, Timestamp};
+use crate::credentials::{HashError, PasswordHash};
+use crate::groups::{self, GroupStore, demo};
+use crate::ids::{AccountName, GroupId, Groups, InvalidId, KeyId, free_text};
+use crate::persist::{self, Cut, Update};
+use crate::secret::Secret;
+
+/// How often an id that is taken is drawn anew. With 71 random bits even the second time never comes.
+const DRAWS: usize = 4;
+
+/// Why an operation on keys was refused or failed.
+#[derive(Debug)]
+pub enum Error {
+    /// There is no key of that id.
+    Unknown(KeyId),
+    /// There is no account of that name.
+    NoAccount(AccountName),
+    /// The demo account has the published key alone, and it cannot be changed.
+    Demo,
+    /// There is no group of that id.
+    NoGroup(GroupId),
+    /// The Demo group needs no key of one's own.
+    DemoGroup,
+    /// A key that is narrowed to nothing.
+    NoGroups,
+    /// An end that lies in the past.
+    PastEnd(Timestamp),
+    /// The key was revoked, which is for good.
+    Revoked(KeyId),
+    /// A label that is no single line.
+    Text(InvalidId),
+    /// The key could not be hashed.
+    Hash(HashError),
+    /// Every id that was drawn is taken.
+    NoFreeId,
+    /// The store failed.
+    Store(persist::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(id) => write!(f, "there is no key {id}"),
+            Self::NoAccount(name) => write!(f, "there is no account \"{name}\""),
+            Self::Demo => f.write_str(
+                "the demo account and its published key are built in; they cannot be changed, and no key can be added",
+            ),
+            Self::NoGroup(id) => write!(f, "there is no group \"{id}\""),
+            Self::DemoGroup => f.write_str(
+                "the Demo group is reached with the published demo key; leave \"demo\" out of this key's groups",
+            ),
+            Self::NoGroups => f.write_str("a key must keep at least one group; to shut it out, suspend or revoke it"),
+            Self::PastEnd(at) => write!(f, "the end {at} is in the past; to end a key now, revoke it"),
+            Self::Revoked(id) => write!(f, "key {id} is revoked, which is for good; create a new key"),
+            Self::Text(rule) => rule.fmt(f),
+            Self::Hash(_) => f.write_str("the key could not be hashed"),
+            Self::NoFreeId => f.write_str("no free key id was found; try again"),
+            Self::Store(_) => f.write_str("keys could not be read or written"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Hash(source) => Some(source),
+            Self::Store(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<persist::Error> for Error {
+    fn from(error: persist::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a new key is made of.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Whose key it will be.
+    pub account: AccountName,
+    /// Free text for people.
+    pub label: String,
+    /// Narrower than what the account is licensed for; `None` is all of it.
+    pub groups: Option<Groups>,
+    /// From this instant on it is refused.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The operations on keys.
+#[derive(Clone)]
+pub struct Operations {
+    keys: Arc<dyn KeyStore>,
+    accounts: Arc<dyn AccountStore>,
+    groups: Arc<dyn GroupStore>,
+    clock: Arc<dyn Clock>,
+    prefix: KeyPrefix,
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operations").finish_non_exhaustive()
+    }
+}
+
+impl Operations {
+    /// Operations on the keys of `keys`; the other stores are asked whether what a key names exists.
+    pub fn new(
+        keys: Arc<dyn KeyStore>,
+        accounts: Arc<dyn AccountStore>,
+        groups: Arc<dyn GroupStore>,
+        clock: Arc<dyn Clock>,
+        prefix: KeyPrefix,
+    ) -> Self {
+        Self { keys, accounts, groups, clock, prefix }
+    }
+
+    /// Creates a key. It is stored before it is returned, so a key that was shown works.
+    ///
+    /// `hash` turns the whole key into what is stored. Hashing is slow on purpose: a command may do it on the spot, a
+    /// server gives it to a thread that may block.
+    ///
+    /// # Errors
+    /// When the account or a group does not exist, the end is past, the label is no single line, or hashing or the store
+    /// fails.
+    pub async fn create<H, F>(&self, new: NewKey, mut hash: H) -> Result<(ApiKey, Key), Error>
+    where
+        H: FnMut(Secret<String>) -> F + Send,
+        F: Future<Output = Result<PasswordHash, HashError>> + Send,
+    {
+        free_text(&new.label).map_err(Error::Text)?;
+        self.account(&new.account).await?;
+        if let Some(groups) = &new.groups {
+            self.check_groups(groups).await?;
+        }
+        not_past(new.expires_at, self.clock.now())?;
+        for _ in 0..DRAWS {
+            let api_key = ApiKey::generate(&self.prefix);
+            let key = Key {
+                id: api_key.id().clone(),
+                account: new.account.clone(),
+                label: new.label.clone(),
+                hash: hash(api_key.secret().clone()).await.map_err(Error::Hash)?,
+                groups: new.groups.clone(),
+                state: KeyState::Active,
+                expires_at: new.expires_at,
+                created_at: self.clock.now(),
+            };
+            if *api_key.id() != demo::key_id() && self.keys.insert_key(&key).await? {
+                return Ok((api_key, key));
+            }
+        }
+        Err(Error::NoFreeId)
+    }
+
+    /// All keys by account and id, or those of one account.
+    ///
+    /// # Errors
+    /// When there is no such account, or the store fails.
+    pub async fn list(&self, of: Option<&AccountName>) -> Result<Vec<Key>, Error> {
+        if let Some(name) = of {
+            self.account(name).await?;
+        }
+        Ok(self.keys.keys(of).await?)
+    }
+
+    /// One key.
+    ///
+    /// # Errors
+    /// When there is none of that id, or the store fails.
+    pub async fn show(&self, id: &KeyId) -> Result<Key, Error> {
+        not_demo(id)?;
+        self.keys.key(id).await?.ok_or_else(|| Error::Unknown(id.clone()))
+    }
+
+    /// Refuses the key until it is resumed; its tokens die.
+    ///
+    /// # Errors
+    /// When there is no such key, it is revoked, or the store fails.
+    pub async fn suspend(&self, id: &KeyId) -> Result<Changed<Key>, Error> {
+        self.update(id, |key, now| match key.state {
+            KeyState::Active => Ok(Update::Write(Key { state: KeyState::Suspended, ..key }, Cut::Now(now))),
+            KeyState::Suspended => Ok(Update::Keep),
+            KeyState::Revoked => Err(Error::Revoked(key.id)),
+        })
+        .await
+    }
+
+    /// Ends a suspension. Tokens that died stay dead.
+    ///
+    /// # Errors
+    /// When there is no such key, it is revoked, or the store fails.
+    pub async fn resume(&self, id: &KeyId) -> Result<Changed<Key>, Error> {
+        self.update(id, |key, _| match key.state {
+            KeyState::Active => Ok(Update::Keep),
+            KeyState::Suspended => Ok(Update::Write(Key { state: KeyState::Active, ..key }, Cut::No)),
+            KeyState::Revoked => Err(Error::Revoked(key.id)),
+        })
+        .await
+    }
+
+    /// Ends the key and its tokens for good. To do it twice is no error.
+    ///
+    /// # Errors
+    /// When there is no such key, or the store fails.
+    pub async fn revoke(&self, id: &KeyId) -> Result<Changed<Key>, Error> {
+        self.update(id, |key, now| match key.state {
+            KeyState::Revoked => Ok(Update::Keep),
+            _ => Ok(Update::Write(Key { state: KeyState::Revoked, ..key }, Cut::Forever(now))),
+        })
+        .await
+    }
+
+    /// Moves the key's end; `None` takes it away. An earlier end cuts tokens where one could outlive it.
+    ///
+    /// # Errors
+    /// When the end is past, there is no such key, it is revoked, or the store fails.
+    pub async fn set_expiry(&self, id: &KeyId, end: Option<Timestamp>) -> Result<Changed<Key>, Error> {
+        self.update(id, |key, now| {
+            not_revoked(&key)?;
+            not_past(end, now)?;
+            if key.expires_at == end {
+                return Ok(Update::Keep);
+            }
+            let cut = cut_for_end(key.expires_at, end, now);
+            Ok(Update::Write(Key { expires_at: end, ..key }, cut))
+        })
+        .await
+    }
+
+    /// Narrows or widens the key within what its account is licensed for; `None` is all of that. Tokens die when a group
+    /// is lost.
+    ///
+    /// # Errors
+    /// When a group does not exist, there is no such key, it is revoked, or the store fails.
+    pub async fn set_groups(&self, id: &KeyId, groups: Option<&Groups>) -> Result<Changed<Key>, Error> {
+        if let Some(groups) = groups {
+            self.check_groups(groups).await?;
+        }
+        self.update(id, |key, now| {
+            not_revoked(&key)?;
+            let loses = match (&key.groups, groups) {
+                (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(old), Some(new)) => !new.is_superset(old),
+            };
+            if key.groups.as_ref() == groups {
+                return Ok(Update::Keep);
+            }
+            let cut = if loses { Cut::Now(now) } else { Cut::No };
+            Ok(Update::Write(Key { groups: groups.cloned(), ..key }, cut))
+        })
+        .await
+    }
+
+    /// Replaces the label.
+    ///
+    /// # Errors
+    /// When it is no single line, there is no such key, or the store fails.
+    pub async fn set_label(&self, id: &KeyId, label: &str) -> Result<Changed<Key>, Error> {
+        free_text(label).map_err(Error::Text)?;
+        self.update(id, |key, _| {
+            Ok(if key.label == label {
+                Update::Keep
+            } else {
+                Update::Write(Key { label: label.to_owned(), ..key }, Cut::No)
+            })
+        })
+        .await
+    }
+
+    async fn account(&self, name: &AccountName) -> Result<(), Error> {
+        if name.as_str() == demo::DEMO {
+            return Err(Error::Demo);
+        }
+        self.accounts.account(name).await?.map(|_| ()).ok_or_else(|| Error::NoAccount(name.clone()))
+    }
+
+    async fn check_groups(&self, groups: &Groups) -> Result<(), Error> {
+        if groups.is_empty() {
+            return Err(Error::NoGroups);
+        }
+        if groups.contains(&demo::group()) {
+            return Err(Error::DemoGroup);
+        }
+        match groups::missing(&*self.groups, groups).await? {
+            Some(id) => Err(Error::NoGroup(id)),
+            None => Ok(()),
+        }
+    }
+
+    /// `now` is read inside the atomic update: a cut that waited for another writer must not be older than the change.
+    async fn update(
+        &self,
+        id: &KeyId,
+        change: impl Fn(Key, Timestamp) -> Result<Update<Key>, Error> + Send + Sync,
+    ) -> Result<Changed<Key>, Error> {
+        not_demo(id)?;
+        let verdict = Verdict::default();
+        let decide = |key| verdict.note(change(key, self.clock.now()));
+        let updated = self.keys.update_key(id, &decide).await?;
+        verdict.of(updated)?.ok_or_else(|| Error::Unknown(id.clone()))
+    }
+}
+
+fn not_demo(id: &KeyId) -> Result<(), Error> {
+    if *id == demo::key_id() { Err(Error::Demo) } else { Ok(()) }
+}
+
+fn not_revoked(key: &Key) -> Result<(), Error> {
+    if key.state == KeyState::Revoked { Err(Error::Revoked(key.id.clone())) } else { Ok(()) }
+}
+
+fn not_past(end: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
+    match end {
+        Some(end) if end <= now => Err(Error::PastEnd(end)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Account;
+    use crate::clock::ManualClock;
+    use crate::groups::Group;
+    use crate::revocations::{Cutoff, RevocationStore, Target};
+    use crate::store::MemoryStore;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    struct Office {
+        store: Arc<MemoryStore>,
+        keys: Operations,
+        now: Timestamp,
+    }
+
+    impl Office {
+        async fn new() -> Self {
+            let store = Arc::new(MemoryStore::default());
+            let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
+            let now = clock.now();
+            let acme = Account {
+                name: acme(),
+                title: String::new(),
+                password: None,
+                suspended: false,
+                expires_at: None,
+                created_at: now,
+            };
+            assert!(store.insert_account(&acme).await.expect("a store"));
+            for id in ["orders", "reports"] {
+                let id = id.parse().expect("a group id");
+                let group = Group { id, title: String::new(), token_lifetime: None, created_at: now };
+                assert!(store.insert_group(&group).await.expect("a store"));
+            }
+            let keys = Operations::new(store.clone(), store.clone(), store.clone(), clock, KeyPrefix::default());
+            Self { store, keys, now }
+        }
+
+        async fn create(&self, new: NewKey) -> Result<(ApiKey, Key), Error> {
+            let hash = |text: Secret<String>| {
+                std::future::ready(Ok(PasswordHash::from_phc(format!("${}", text.expose().len()))))
+            };
+            self.keys.create(new, hash).await
+        }
+
+        async fn key(&self) -> KeyId {
+            self.create(plain()).await.expect("a key").1.id
+        }
+
+        async fn cutoff(&self, id: &KeyId) -> Option<Cutoff> {
+            let revocations = self.store.revocations(self.now).await.expect("a store");
+            revocations.iter().find(|r| r.target == Target::Key(id.clone())).map(|r| r.cutoff)
+        }
+    }
+
+    fn acme() -> AccountName {
+        "acme".parse().expect("a name")
+    }
+
+    fn plain() -> NewKey {
+        NewKey { account: acme(), label: "ci".into(), groups: None, expires_at: None }
+    }
+
+    fn groups(ids: &[&str]) -> Groups {
+        ids.iter().map(|id| id.parse().expect("a group id")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_created_key_is_stored_under_its_id_with_the_hash_of_the_whole_key() {
+        let office = Office::new().await;
+        let (api_key, key) = office.create(plain()).await.expect("a key");
+        assert_eq!((api_key.id(), key.hash.as_phc()), (&key.id, "$54"));
+        assert_eq!(office.keys.show(&key.id).await.expect("stored"), key);
+        assert!(key.is_live(office.now));
+    }
+
+    #[tokio::test]
+    async fn what_a_key_names_must_exist() {
+        let office = Office::new().await;
+        let nobody: AccountName = "nobody".parse().unwrap();
+        let with = |account: AccountName| NewKey { account, ..plain() };
+        assert!(matches!(office.create(with(nobody.clone())).await, Err(Error::NoAccount(_))));
+        assert!(matches!(office.create(with("demo".parse().unwrap())).await, Err(Error::Demo)));
+        assert!(matches!(office.keys.list(Some(&nobody)).await, Err(Error::NoAccount(_))));
+        let within = |ids: &[&str]| NewKey { groups: Some(groups(ids)), ..plain() };
+        assert!(matches!(office.create(within(&["orders", "none"])).await, Err(Error::NoGroup(_))));
+        assert!(matches!(office.create(within(&["demo"])).await, Err(Error::DemoGroup)));
+        assert!(matches!(office.create(within(&[])).await, Err(Error::NoGroups)));
+        assert!(matches!(
+            office.create(NewKey { expires_at: Some(office.now), ..plain() }).await,
+            Err(Error::PastEnd(_))
+        ));
+        assert!(matches!(office.create(NewKey { label: "a\nb".into(), ..plain() }).await, Err(Error::Text(_))));
+        assert_eq!(office.keys.list(None).await.expect("a store"), [], "a refusal stores nothing");
+    }
+
+    #[tokio::test]
+    async fn the_demo_key_cannot_be_touched() {
+        let office = Office::new().await;
+        assert!(matches!(office.keys.revoke(&demo::key_id()).await, Err(Error::Demo)));
+        assert!(matches!(office.keys.set_groups(&demo::key_id(), None).await, Err(Error::Demo)));
+    }
+
+    #[tokio::test]
+    async fn suspending_cuts_tokens_and_resuming_brings_the_key_back() {
+        let office = Office::new().await;
+        let id = office.key().await;
+        let suspended = office.keys.suspend(&id).await.expect("a key");
+        assert!(suspended.tokens_cut && !suspended.record.is_live(office.now));
+        assert!(office.cutoff(&id).await.is_some_and(|cutoff| cutoff != Cutoff::FOREVER));
+        assert!(!office.keys.suspend(&id).await.expect("a key").written);
+        let resumed = office.keys.resume(&id).await.expect("a key");
+        assert!(resumed.record.is_live(office.now) && !resumed.tokens_cut);
+    }
+
+    #[tokio::test]
+    async fn revoking_is_for_good_and_can_be_repeated() {
+        let office = Office::new().await;
+        let id = office.key().await;
+        let revoked = office.keys.revoke(&id).await.expect("a key");
+        assert!(revoked.tokens_cut && revoked.record.state == KeyState::Revoked);
+        assert_eq!(office.cutoff(&id).await, Some(Cutoff::FOREVER));
+        let again = office.keys.revoke(&id).await.expect("a key");
+        assert!(!again.written && again.record.state == KeyState::Revoked);
+        assert!(matches!(office.keys.resume(&id).await, Err(Error::Revoked(_))));
+        assert!(matches!(office.keys.suspend(&id).await, Err(Error::Revoked(_))));
+        assert!(matches!(office.keys.set_expiry(&id, None).await, Err(Error::Revoked(_))));
+        assert!(matches!(office.keys.set_groups(&id, None).await, Err(Error::Revoked(_))));
+        assert!(office.keys.set_label(&id, "was ci").await.expect("only a label").written);
+    }
+
+    #[tokio::test]
+    async fn an_earlier_end_and_a_lost_group_cut_tokens() {
+        let office = Office::new().await;
+        let id = office.key().await;
+        let end = async |end| office.keys.set_expiry(&id, end).await.expect("a key").tokens_cut;
+        assert!(end(Some(office.now + DAY)).await);
+        assert!(!end(Some(office.now + 2 * DAY)).await);
+        assert!(!end(None).await);
+        let reach = async |ids: Option<&[&str]>| {
+            let changed = office.keys.set_groups(&id, ids.map(groups).as_ref()).await.expect("a key");
+            (changed.written, changed.tokens_cut)
+        };
+        assert_eq!(reach(Some(&["orders"])).await, (true, true), "from all to one");
+        assert_eq!(reach(Some(&["orders", "reports"])).await, (true, false), "from one to two");
+        assert_eq!(reach(Some(&["reports"])).await, (true, true), "from two to one");
+        assert_eq!(reach(Some(&["orders"])).await, (true, true), "from one to another");
+        assert_eq!(reach(None).await, (true, false), "from one to all");
+        assert_eq!(reach(None).await, (false, false));
+    }
+
+    #[tokio::test]
+    async fn an_id_that_is_taken_is_drawn_anew() {
+        struct TakenAtFirst(Arc<MemoryStore>, std::sync::atomic::AtomicUsize);
+        #[async_trait::async_trait]
+        impl KeyStore for TakenAtFirst {
+            async fn insert_key(&self, key: &Key) -> persist::Result<bool> {
+                if self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+                    return Ok(false);
+                }
+                self.0.insert_key(key).await
+            }
+            async fn key(&self, id: &KeyId) -> persist::Result<Option<Key>> {
+                self.0.key(id).await
+            }
+            async fn keys(&self, of: Option<&AccountName>) -> persist::Result<Vec<Key>> {
+                self.0.keys(of).await
+            }
+            async fn update_key(
+                &self,
+                id: &KeyId,
+                change: &(dyn Fn(Key) -> Update<Key> + Send + Sync),
+            ) -> persist::Result<persist::Updated<Key>> {
+                self.0.update_key(id, change).await
+            }
+        }
+
+        let Office { store, keys, .. } = Office::new().await;
+        let taken = Arc::new(TakenAtFirst(store, std::sync::atomic::AtomicUsize::new(0)));
+        let keys = Operations { keys: taken, ..keys };
+        let mut hashed = Vec::new();
+        let hash = |text: Secret<String>| {
+            hashed.push(text);
+            std::future::ready(Ok(PasswordHash::from_phc("$".into())))
+        };
+        let (api_key, key) = keys.create(plain(), hash).await.expect("the second draw");
+        assert_eq!(hashed.len(), 2);
+        assert_eq!(&hashed[1], api_key.secret());
+        assert_eq!(keys.list(Some(&acme())).await.expect("a store"), [key]);
+    }
+}
