@@ -210,7 +210,7 @@ impl Operations {
             .filter(|key| key.groups.as_ref().is_some_and(|groups| groups.contains(id)))
             .filter(|key| key.state != crate::keys::KeyState::Revoked)
             .collect();
-        let licence_ids: Vec<LicenceId> = licences.iter().map(|licence| licence.id.clone()).collect();
+        let licence_ids: Vec<LicenceId> = licences.iter().map(|licence| licence.id).collect();
         let key_ids: Vec<KeyId> = keys.into_iter().map(|key| key.id).collect();
         let in_use = !licence_ids.is_empty() || !key_ids.is_empty();
         if in_use && !force {
@@ -336,7 +336,7 @@ mod tests {
 
         match groups.delete(&id("orders"), false).await {
             Err(Error::InUse { licences, keys, .. }) => {
-                assert_eq!((licences, keys), (vec![licence.clone()], vec![key.id.clone()]), "one licence has ended");
+                assert_eq!((licences, keys), (vec![licence], vec![key.id]), "one licence has ended");
             }
             other => panic!("{other:?}"),
         }

@@ -148,7 +148,7 @@ impl Operations {
         for _ in 0..DRAWS {
             let api_key = ApiKey::generate(&self.prefix);
             let key = Key {
-                id: api_key.id().clone(),
+                id: *api_key.id(),
                 account: new.account.clone(),
                 label: new.label.clone(),
                 hash: hash(api_key.secret().clone()).await.map_err(Error::Hash)?,
@@ -181,7 +181,7 @@ impl Operations {
     /// When there is none of that id, or the store fails.
     pub async fn show(&self, id: &KeyId) -> Result<Key, Error> {
         not_demo(id)?;
-        self.keys.key(id).await?.ok_or_else(|| Error::Unknown(id.clone()))
+        self.keys.key(id).await?.ok_or_else(|| Error::Unknown(*id))
     }
 
     /// Refuses the key until it is resumed; its tokens die.
@@ -310,7 +310,7 @@ impl Operations {
         let verdict = Verdict::default();
         let decide = |key| verdict.note(change(key, self.clock.now()));
         let updated = self.keys.update_key(id, &decide).await?;
-        verdict.of(updated)?.ok_or_else(|| Error::Unknown(id.clone()))
+        verdict.of(updated)?.ok_or_else(|| Error::Unknown(*id))
     }
 }
 
@@ -319,7 +319,7 @@ fn not_demo(id: &KeyId) -> Result<(), Error> {
 }
 
 fn not_revoked(key: &Key) -> Result<(), Error> {
-    if key.state == KeyState::Revoked { Err(Error::Revoked(key.id.clone())) } else { Ok(()) }
+    if key.state == KeyState::Revoked { Err(Error::Revoked(key.id)) } else { Ok(()) }
 }
 
 fn not_past(end: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
@@ -383,7 +383,7 @@ mod tests {
 
         async fn cutoff(&self, id: &KeyId) -> Option<Cutoff> {
             let revocations = self.store.revocations(self.now).await.expect("a store");
-            revocations.iter().find(|r| r.target == Target::Key(id.clone())).map(|r| r.cutoff)
+            revocations.iter().find(|r| r.target == Target::Key(*id)).map(|r| r.cutoff)
         }
     }
 

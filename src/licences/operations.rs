@@ -176,7 +176,7 @@ impl Operations {
     /// # Errors
     /// When there is none of that id, or the store fails.
     pub async fn show(&self, id: &LicenceId) -> Result<Licence, Error> {
-        self.licences.licence(id).await?.ok_or_else(|| Error::Unknown(id.clone()))
+        self.licences.licence(id).await?.ok_or_else(|| Error::Unknown(*id))
     }
 
     /// Moves the end; `None` takes it away. An earlier end cuts the account's tokens where one could outlive it.
@@ -285,7 +285,7 @@ impl Operations {
         let verdict = Verdict::default();
         let decide = |licence| verdict.note(change(licence, self.clock.now()));
         let updated = self.licences.update_licence(id, &decide).await?;
-        verdict.of(updated)?.ok_or_else(|| Error::Unknown(id.clone()))
+        verdict.of(updated)?.ok_or_else(|| Error::Unknown(*id))
     }
 }
 

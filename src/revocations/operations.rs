@@ -93,9 +93,9 @@ impl Operations {
     /// When there is no such key, or the store fails.
     pub async fn of_key(&self, id: &KeyId) -> Result<Revocation, Error> {
         if *id != demo::key_id() && self.keys.key(id).await?.is_none() {
-            return Err(Error::NoKey(id.clone()));
+            return Err(Error::NoKey(*id));
         }
-        Ok(self.revocations.revoke(&Target::Key(id.clone()), self.clock.now(), false).await?)
+        Ok(self.revocations.revoke(&Target::Key(*id), self.clock.now(), false).await?)
     }
 
     /// Revokes the tokens of one account so far, by key or password, the demo account included.
