@@ -53,6 +53,11 @@ impl Located {
         Arc::ptr_eq(&self.table, table)
     }
 
+    /// The table it was looked for in.
+    pub fn table(&self) -> &RouteTable {
+        &self.table
+    }
+
     /// The route, if the path is somebody's.
     pub fn route(&self) -> Option<&Route> {
         self.index.map(|index| &self.table.routes()[index])

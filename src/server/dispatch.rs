@@ -19,7 +19,7 @@ use crate::access::Permit;
 use crate::clock::Clock;
 use crate::exchange::{Origin, Refusal, json, read_body};
 use crate::oauth::{self, TokenEndpoint};
-use crate::portal;
+use crate::portal::{self, Portal};
 use crate::problem::Kind;
 use crate::resources::{self, Demo};
 use crate::routes::{Resource, Target};
@@ -33,6 +33,8 @@ pub struct Doors {
     pub token: Arc<TokenEndpoint>,
     /// The Demo group.
     pub demo: Arc<Demo>,
+    /// The developer page.
+    pub portal: Portal,
     /// The published keys.
     pub ring: Arc<KeyRing>,
     /// Life and readiness.
@@ -118,10 +120,7 @@ impl Service<Request<Body>> for Dispatch {
                 at_once(status(ready, if ready { "ready" } else { "not ready" }))
             }
             Target::Demo => at_once(doors.demo.respond().unwrap_or_else(|error| signing_failed(&error, origin))),
-            Target::Portal => at_once(match doors.demo.published() {
-                Ok(published) => portal::page(&published, doors.demo.settings().enabled),
-                Err(error) => signing_failed(&error, origin),
-            }),
+            Target::Portal => at_once(doors.page(origin).unwrap_or_else(|error| signing_failed(&error, origin))),
             Target::Metrics => at_once(metrics(&doors.metrics)),
         }
     }
@@ -167,6 +166,16 @@ impl Doors {
             Resource::Whoami => Some(at_once(resources::whoami(permit, &self.clock, self.demo.settings()))),
             Resource::Echo => None,
         }
+    }
+
+    /// The developer page. No demo token is made where the Demo group is closed.
+    fn page(&self, origin: &Origin) -> Result<Response<Body>, crate::signing::Error> {
+        let published = self.demo.settings().enabled.then(|| self.demo.published()).transpose()?;
+        Ok(self.portal.respond(&portal::Now {
+            demo: published.as_ref().map(|published| (self.demo.settings(), published)),
+            routes: origin.route.table(),
+            time: self.clock.now(),
+        }))
     }
 
     async fn echo(&self, origin: Origin, request: Request<Body>) -> Response<Body> {
