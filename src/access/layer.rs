@@ -101,7 +101,7 @@ impl Shared {
             Audience::Public => None,
             secured => {
                 let presented = presented(request.headers(), request.uri().query());
-                let permit = self.gate.decide(secured, presented, origin.client);
+                let permit = self.gate.decide(secured, presented, origin.client, origin.at);
                 Some(permit.map_err(|denial| refuse(self.refusal(denial)))?)
             }
         };

@@ -16,7 +16,6 @@ use tower::Service;
 
 use super::health::Health;
 use crate::access::Permit;
-use crate::clock::Clock;
 use crate::exchange::{Origin, Refusal, json, read_body};
 use crate::oauth::{self, TokenEndpoint};
 use crate::portal::{self, Portal};
@@ -41,8 +40,6 @@ pub struct Doors {
     pub health: Arc<Health>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
     /// What keys begin with, and an underscore.
     pub key_mark: String,
     /// Bytes of a request's content that a built-in resource takes.
@@ -105,7 +102,7 @@ impl Service<Request<Body>> for Dispatch {
         let doors = &self.doors;
         match target {
             Target::Resource(resource) => match request.extensions().get::<Permit>() {
-                Some(permit) => doors.resource(resource, permit, origin, &request).unwrap_or_else(|| {
+                Some(permit) => doors.resource(resource, permit, origin).unwrap_or_else(|| {
                     self.work(request, |doors, origin, request| async move { doors.echo(origin, request).await })
                 }),
                 None => at_once(not_found().into_response(origin.request)),
@@ -154,16 +151,10 @@ impl Dispatch {
 
 impl Doors {
     /// A resource that answers at once; `None` for one that must read the content first.
-    fn resource(
-        &self,
-        resource: Resource,
-        permit: &Permit,
-        _origin: &Origin,
-        _request: &Request<Body>,
-    ) -> Option<DispatchFuture> {
+    fn resource(&self, resource: Resource, permit: &Permit, origin: &Origin) -> Option<DispatchFuture> {
         match resource {
-            Resource::Time => Some(at_once(resources::time(permit, &self.clock))),
-            Resource::Whoami => Some(at_once(resources::whoami(permit, &self.clock, self.demo.settings()))),
+            Resource::Time => Some(at_once(resources::time(permit, origin.at))),
+            Resource::Whoami => Some(at_once(resources::whoami(permit, origin.at, self.demo.settings()))),
             Resource::Echo => None,
         }
     }
@@ -174,7 +165,7 @@ impl Doors {
         Ok(self.portal.respond(&portal::Now {
             demo: published.as_ref().map(|published| (self.demo.settings(), published)),
             routes: origin.route.table(),
-            time: self.clock.now(),
+            time: origin.at,
         }))
     }
 

@@ -236,7 +236,6 @@ impl Gateway {
             ring,
             health: Arc::new(Health::new(Arc::clone(&follower))),
             metrics: Arc::clone(&metrics),
-            clock: Arc::clone(&clock),
             key_mark,
             body_bytes: config.limits.body_bytes,
             body_timeout: config.limits.body_timeout,
