@@ -8,8 +8,8 @@ use crate::resources::Published;
 
 /// `GET /`
 pub fn page(published: &Published, demo_is_open: bool) -> Response<Body> {
-    let _ = demo_is_open;
-    let mut response = Response::new(Body::from(format!("{published:?}")));
+    let text = if demo_is_open { format!("{published:?}") } else { String::new() };
+    let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
