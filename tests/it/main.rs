@@ -8,4 +8,7 @@ mod forge;
 mod gateway;
 mod wire;
 
+mod conduct;
 mod contract;
+mod endpoints;
+mod tokens;

@@ -146,6 +146,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         !self.more().await && self.read.is_empty()
     }
 
+    /// Takes up to so many bytes, if there are any.
+    pub async fn take_some(&mut self, most: usize) {
+        let until = self.read.len() + most;
+        while self.read.len() < until && self.more().await {}
+    }
+
     /// Everything until the other end closes.
     pub async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
