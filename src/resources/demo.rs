@@ -128,8 +128,14 @@ impl Demo {
     fn is_fresh(&self, issued: &Issued, now: Timestamp) -> bool {
         let left = Timestamp::from_secs(issued.token.expires_at).since(now);
         let life = Duration::from_secs(issued.token.expires_at - issued.token.issued_at);
+        let digest = digest(&issued.jwt);
         left * 2 >= life
-            && matches!(self.registry.look_up(&digest(&issued.jwt), now), Lookup::Live(_) | Lookup::Unknown)
+            && match self.registry.look_up(&digest, now) {
+                Lookup::Live(_) => true,
+                Lookup::Expired | Lookup::Revoked => false,
+                // It was evicted, to make room or because someone presented it after it was revoked.
+                Lookup::Unknown => self.registry.admit(digest, &issued.token, now).is_some(),
+            }
     }
 
     fn mint(&self, now: Timestamp) -> Result<Issued, signing::Error> {

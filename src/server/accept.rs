@@ -13,7 +13,7 @@ use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -68,10 +68,23 @@ impl<F: Send + 'static> Accept<TcpStream, Serving<F>> for TlsDoor {
         Box::pin(async move {
             tcp.set_nodelay(true)?;
             let connection = Arc::clone(serving.connection());
-            let within = shared.handshake_timeout;
-            let tls = timeout(within, shared.handshake(tcp, &connection)).await.unwrap_or_else(|_| {
+            let until = Instant::now() + shared.handshake_timeout;
+            let slow = |_| {
                 shared.metrics.closed("slow_handshake");
-                Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time"))
+                io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")
+            };
+            let mut first = [0];
+            if timeout_at(until, tcp.peek(&mut first)).await.map_err(slow)?? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if first[0] != HANDSHAKE {
+                // This has a limit of its own: what was exposed is looked at in the end, however short ours is.
+                shared.answer_in_the_clear(tcp, &connection).await;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a request in the clear"));
+            }
+            let handshake = TlsAcceptor::from(shared.config.get_inner()).accept(tcp);
+            let tls = timeout_at(until, handshake).await.map_err(slow)?.inspect_err(|_| {
+                shared.metrics.handshakes_failed.inc();
             })?;
             let is_http1 = tls.get_ref().1.alpn_protocol() != Some(b"h2");
             Ok((Watched::new(tls, connection, is_http1), serving))
@@ -80,23 +93,9 @@ impl<F: Send + 'static> Accept<TcpStream, Serving<F>> for TlsDoor {
 }
 
 impl TlsShared {
-    async fn handshake(&self, tcp: TcpStream, connection: &Connection) -> io::Result<TlsStream<TcpStream>> {
-        let mut first = [0];
-        if tcp.peek(&mut first).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if first[0] != HANDSHAKE {
-            self.metrics.plaintext.inc();
-            self.answer_in_the_clear(tcp, connection).await;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a request in the clear"));
-        }
-        TlsAcceptor::from(self.config.get_inner()).accept(tcp).await.inspect_err(|_| {
-            self.metrics.handshakes_failed.inc();
-        })
-    }
-
     /// Answers before it looks at what was sent, so that neither body nor time tells a good key from a bad one.
     async fn answer_in_the_clear(&self, mut tcp: TcpStream, connection: &Connection) {
+        self.metrics.plaintext.inc();
         let mut head = zeroize::Zeroizing::new(Vec::with_capacity(2048));
         let read = async {
             while head.len() < PLAINTEXT_BYTES && !head.windows(4).any(|end| end == b"\r\n\r\n") {

@@ -132,17 +132,15 @@ impl Connection {
     /// When the connection must be closed, as things stand, and why.
     fn deadline(&self, is_http1: bool) -> (Instant, &'static str) {
         let limits = self.all.limits.load();
-        let (since, limit, reason) = if self.in_flight.load(Ordering::Acquire) > 0 {
-            match self.write_blocked_since.load(Ordering::Acquire) {
-                // The door that works on it has limits of its own; look again later.
-                0 => return (Instant::now() + limits.write_timeout, "busy"),
-                since => (since, limits.write_timeout, "slow_reader"),
-            }
-        } else {
-            match self.head_since.load(Ordering::Acquire) {
+        // An answer's last bytes may wait for the client long after its body was handed over and nothing is in flight.
+        let (since, limit, reason) = match self.write_blocked_since.load(Ordering::Acquire) {
+            since if since > 0 => (since, limits.write_timeout, "slow_reader"),
+            // The door that works on it has limits of its own; look again later.
+            _ if self.in_flight.load(Ordering::Acquire) > 0 => return (Instant::now() + limits.write_timeout, "busy"),
+            _ => match self.head_since.load(Ordering::Acquire) {
                 since if since > 0 && since != JUST_NOW && is_http1 => (since, limits.header_timeout, "slow_header"),
                 _ => (self.idle_since.load(Ordering::Acquire), limits.idle_timeout, "idle"),
-            }
+            },
         };
         (self.began + Duration::from_millis(since) + limit, reason)
     }
@@ -247,6 +245,8 @@ impl<IO: AsyncWrite + Unpin> Watched<IO> {
         let blocked = &self.connection.write_blocked_since;
         if written.is_ready() {
             if blocked.load(Ordering::Relaxed) != 0 {
+                // The client took something: that is no idle connection, though nothing may be in flight any more.
+                self.connection.idle_since.store(self.connection.millis(Instant::now()), Ordering::Release);
                 blocked.store(0, Ordering::Release);
             }
             return written;

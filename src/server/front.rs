@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, FORWARDED, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
@@ -292,6 +292,9 @@ impl Exchange {
         if let Ok(value) = HeaderValue::from_bytes(self.number.write(&mut number)) {
             headers.insert(REQUEST_ID, value);
         }
+        if self.method == Method::HEAD {
+            without_content(&mut response);
+        }
         let route = self.route.route();
         let site = self.desk.site.load();
         // After a reload the old table's indices mean nothing to the new counters.
@@ -369,6 +372,15 @@ where
         };
         let exchange = this.exchange.take().expect("a future is not polled after it is ready");
         Poll::Ready(Ok(exchange.finish(response)))
+    }
+}
+
+/// The answer to HEAD has no content, and says what length GET's would have (RFC 9110 §9.3.2). `hyper` sees to that with
+/// HTTP/1.1 alone.
+fn without_content(response: &mut Response<Body>) {
+    let body = std::mem::replace(response.body_mut(), Body::empty());
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
 }
 

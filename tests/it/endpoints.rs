@@ -1,0 +1,230 @@
+//! Every endpoint with every kind of credential. A route without a row here fails a test: deny by default must be seen.
+
+use std::collections::BTreeSet;
+
+use keybearer::revocations::Target;
+use keybearer::routes::{RouteTable, default_routes};
+use serde_json::json;
+
+use crate::client::{BOTH, Call};
+use crate::forge;
+use crate::gateway::TestGateway;
+
+/// One route by one method, and what it answers to no token, a malformed one, one of an unknown key, an expired one, a
+/// revoked one, one for another group, and a good one.
+struct Row {
+    route: &'static str,
+    method: &'static str,
+    path: &'static str,
+    statuses: [u16; 7],
+}
+
+const CREDENTIALS: [&str; 7] = ["no token", "malformed", "unknown", "expired", "revoked", "too weak", "good"];
+
+const fn row(route: &'static str, method: &'static str, path: &'static str, statuses: [u16; 7]) -> Row {
+    Row { route, method, path, statuses }
+}
+
+/// Whoever asks.
+const PUBLIC: [u16; 7] = [200; 7];
+/// Wherever the method is none of the route's, and the route is public.
+const NO_SUCH_METHOD: [u16; 7] = [405; 7];
+/// Any valid token.
+const TOKEN: [u16; 7] = [401, 401, 401, 401, 401, 200, 200];
+/// A token for the group.
+const GROUP: [u16; 7] = [401, 401, 401, 401, 401, 403, 200];
+/// Nobody learns a path's methods without a token for it.
+const TOKEN_NO_SUCH_METHOD: [u16; 7] = [401, 401, 401, 401, 401, 405, 405];
+const GROUP_NO_SUCH_METHOD: [u16; 7] = [401, 401, 401, 401, 401, 403, 405];
+/// The token endpoint takes Basic: a Bearer token is "not specified" there.
+const NOT_BASIC: [u16; 7] = [400; 7];
+/// Not in the table: secured all the same.
+const NOWHERE: [u16; 7] = [401, 401, 401, 401, 401, 404, 404];
+
+const ROWS: &[Row] = &[
+    row("token", "GET", "/token", NOT_BASIC),
+    row("token", "POST", "/token", NOT_BASIC),
+    row("token", "PUT", "/token", NO_SUCH_METHOD),
+    row("token", "DELETE", "/token", NO_SUCH_METHOD),
+    row("token", "OPTIONS", "/token", NO_SUCH_METHOD),
+    row("jwks", "GET", "/.well-known/jwks.json", PUBLIC),
+    row("jwks", "POST", "/.well-known/jwks.json", NO_SUCH_METHOD),
+    row("health-live", "GET", "/health/live", PUBLIC),
+    row("health-live", "POST", "/health/live", NO_SUCH_METHOD),
+    row("health-ready", "GET", "/health/ready", PUBLIC),
+    row("health-ready", "PUT", "/health/ready", NO_SUCH_METHOD),
+    row("portal", "GET", "/", PUBLIC),
+    row("portal", "POST", "/", NO_SUCH_METHOD),
+    row("whoami", "GET", "/whoami", TOKEN),
+    row("whoami", "POST", "/whoami", TOKEN_NO_SUCH_METHOD),
+    row("whoami", "OPTIONS", "/whoami", TOKEN_NO_SUCH_METHOD),
+    row("demo", "GET", "/demo", PUBLIC),
+    row("demo", "DELETE", "/demo", NO_SUCH_METHOD),
+    row("demo-echo", "GET", "/demo/echo", GROUP),
+    row("demo-echo", "POST", "/demo/echo", GROUP),
+    row("demo-echo", "PATCH", "/demo/echo", GROUP),
+    row("demo-echo", "OPTIONS", "/demo/echo", GROUP),
+    row("demo-echo", "PROPFIND", "/demo/echo", GROUP),
+    row("demo-time", "GET", "/demo/time", GROUP),
+    row("demo-time", "POST", "/demo/time", GROUP_NO_SUCH_METHOD),
+    row("sample", "GET", "/sample", GROUP),
+    row("sample", "GET", "/sample/", GROUP),
+    row("sample", "POST", "/sample/a/b", GROUP),
+    row("sample", "OPTIONS", "/sample/a", GROUP),
+    row("", "GET", "/nothing", NOWHERE),
+    row("", "POST", "/demo/", NOWHERE),
+    row("", "OPTIONS", "/nothing", NOWHERE),
+];
+
+const ADMIN_ROWS: &[Row] = &[
+    row("admin-health-live", "GET", "/health/live", PUBLIC),
+    row("admin-health-live", "POST", "/health/live", NO_SUCH_METHOD),
+    row("admin-health-ready", "GET", "/health/ready", PUBLIC),
+    row("admin-health-ready", "POST", "/health/ready", NO_SUCH_METHOD),
+    row("admin-metrics", "GET", "/metrics", PUBLIC),
+    row("admin-metrics", "DELETE", "/metrics", NO_SUCH_METHOD),
+    row("", "GET", "/token", NOWHERE),
+    row("", "GET", "/nothing", NOWHERE),
+];
+
+/// The credentials of [`CREDENTIALS`], in that order.
+async fn credentials(gateway: &TestGateway) -> [Option<String>; 7] {
+    let forge = forge::ours();
+    let good = forge::good_claims(gateway.now());
+    let changed = |name: &str, value: serde_json::Value| {
+        let mut claims = forge::good_claims(gateway.now());
+        claims[name] = value;
+        claims
+    };
+    let expired = changed("exp", json!(gateway.now().secs()));
+    let mut weak = changed("groups", json!(["other"]));
+    weak["scope"] = json!("other");
+    let mut unknown = forge.header();
+    unknown["kid"] = json!(forge::a_strangers().key.kid());
+    let revoked = forge::good_claims(gateway.now());
+    let jti = revoked["jti"].as_str().expect("an id").parse().expect("an id");
+    gateway.store.revoke(&Target::Token(jti), gateway.now(), false).await.expect("stored");
+    gateway.sync().await;
+    [
+        None,
+        Some("nonsense".into()),
+        Some(forge::a_strangers().token(&unknown, &good)),
+        Some(forge.with_claims(&expired)),
+        Some(forge.with_claims(&revoked)),
+        Some(forge.with_claims(&weak)),
+        Some(forge.with_claims(&good)),
+    ]
+}
+
+async fn check<'a>(rows: &[Row], gateway: &'a TestGateway, call: impl Fn(&Row) -> Call<'a>) {
+    let credentials = credentials(gateway).await;
+    for row in rows {
+        for ((credential, what), status) in credentials.iter().zip(CREDENTIALS).zip(row.statuses) {
+            for http in BOTH {
+                let call = call(row).over(http);
+                let answer = match credential {
+                    Some(token) => call.bearer(token).await,
+                    None => call.await,
+                };
+                let case = format!("{} {} with {what} over {http:?}", row.method, row.path);
+                assert_eq!(answer.status, status, "{case}: {answer:?}");
+                let has_challenge = answer.header("www-authenticate").is_some();
+                assert_eq!(has_challenge, matches!(status, 401 | 403), "{case}: {answer:?}");
+                assert_eq!(answer.header("allow").is_some(), status == 405, "{case}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_every_credential_as_it_should() {
+    let gateway = TestGateway::start().await;
+    check(ROWS, &gateway, |row| gateway.call(row.method, row.path)).await;
+}
+
+#[tokio::test]
+async fn every_endpoint_for_operators_does_too() {
+    let gateway = TestGateway::start().await;
+    check(ADMIN_ROWS, &gateway, |row| gateway.admin(row.method, row.path)).await;
+}
+
+/// Adding a route without a row fails here.
+#[test]
+fn every_route_has_a_row() {
+    let ids = |table: &RouteTable| -> BTreeSet<String> {
+        table.routes().iter().map(|route| route.id.as_str().to_owned()).collect()
+    };
+    let rows = |rows: &[Row]| -> BTreeSet<String> {
+        rows.iter().map(|row| row.route.to_owned()).filter(|id| !id.is_empty()).collect()
+    };
+    assert_eq!(ids(&RouteTable::new(&default_routes(), true)), rows(ROWS));
+    assert_eq!(ids(&RouteTable::admin()), rows(ADMIN_ROWS));
+    for (table, rows) in [(RouteTable::new(&default_routes(), true), ROWS), (RouteTable::admin(), ADMIN_ROWS)] {
+        for row in rows {
+            let found = table.find(row.path).map_or("", |route| route.id.as_str());
+            assert_eq!(found, row.route, "{} is the path of that route", row.path);
+        }
+        for route in table.routes() {
+            let mut own = rows.iter().filter(|row| row.route == route.id.as_str());
+            let none_refused = route.methods.is_empty() || own.any(|row| row.statuses[6] == 405);
+            assert!(none_refused, "{}: no row shows that other methods are refused", route.id);
+        }
+    }
+}
+
+/// RFC 9110 §15.5.6: a 405 says what would be answered.
+#[tokio::test]
+async fn a_refused_method_is_told_the_right_ones() {
+    let gateway = TestGateway::start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    for (path, allow) in
+        [("/token", "GET, POST, HEAD"), ("/", "GET, HEAD"), ("/whoami", "GET, HEAD"), ("/demo/time", "GET, HEAD")]
+    {
+        for http in BOTH {
+            let answer = gateway.call("DELETE", path).bearer(&token).over(http).await;
+            answer.problem(405, "method-not-allowed");
+            assert_eq!(answer.header("allow"), Some(allow), "{path}");
+        }
+    }
+}
+
+/// RFC 9110 §9.3.8: TRACE would send credentials back; it is off before anything else, everywhere.
+#[tokio::test]
+async fn trace_is_off_everywhere() {
+    let gateway = TestGateway::start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    for path in ["/", "/token", "/whoami", "/demo/echo", "/sample/x", "/nothing"] {
+        for http in BOTH {
+            let answer = gateway.call("TRACE", path).bearer(&token).over(http).await;
+            answer.problem(405, "method-not-allowed");
+            assert!(!answer.body.contains(&token));
+        }
+    }
+}
+
+/// RFC 9110 §9.3.2: HEAD is GET without the content, credentials included.
+#[tokio::test]
+async fn head_answers_as_get_does_without_the_content() {
+    let gateway = TestGateway::start().await;
+    let key = gateway.acme().await;
+    let token = gateway.token(&key).await;
+    for path in
+        ["/", "/demo", "/health/live", "/.well-known/jwks.json", "/whoami", "/demo/time", "/demo/echo", "/nothing"]
+    {
+        for http in BOTH {
+            for bearer in [true, false] {
+                let call = |method| {
+                    let call = gateway.call(method, path).over(http);
+                    if bearer { call.bearer(&token) } else { call }
+                };
+                let (get, head) = (call("GET").await, call("HEAD").await);
+                assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{path}");
+                for name in ["content-type", "www-authenticate", "cache-control"] {
+                    assert_eq!(head.header(name), get.header(name), "{path}: {name}");
+                }
+            }
+        }
+    }
+    let head = gateway.call("HEAD", "/token").key(&key).await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
