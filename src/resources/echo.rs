@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::private;
 use crate::access::Permit;
-use crate::exchange::{Origin, json};
+use crate::exchange::{Exchange, json};
 
 const BLANK: &str = "[redacted]";
 
@@ -38,21 +38,21 @@ struct Content<'a> {
 }
 
 /// Shows a request to whoever sent it. `key_mark` is what keys begin with.
-pub fn echo(_permit: &Permit, origin: &Origin, head: &Parts, content: &Bytes, key_mark: &str) -> Response<Body> {
+pub fn echo(_permit: &Permit, exchange: &Exchange, head: &Parts, content: &Bytes, key_mark: &str) -> Response<Body> {
     let text = std::str::from_utf8(content).ok();
     let view = Echo {
         method: head.method.as_str(),
         path: head.uri.path(),
         query: head.uri.query().map(|query| blank_query(query, key_mark)),
         http_version: format!("{:?}", head.version),
-        client: origin.client.to_string(),
+        client: exchange.client.to_string(),
         headers: headers(&head.headers, key_mark),
         content: Content {
             bytes: content.len(),
             text: text.filter(|text| !text.is_empty()),
             base64: text.is_none().then(|| STANDARD.encode(content)),
         },
-        request_id: origin.request.to_string(),
+        request_id: exchange.request.to_string(),
     };
     private(json(serde_json::to_vec_pretty(&view).unwrap_or_default()))
 }
