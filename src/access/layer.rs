@@ -116,16 +116,21 @@ impl Shared {
                 };
                 Refusal::new(Kind::MissingToken, reason, detail).challenge(self.bare_challenge.clone())
             }
-            Denial::Invalid(invalid) => {
-                let description = invalid.description();
-                let detail = match invalid {
+            Denial::Invalid { why, session } => {
+                let description = why.description();
+                let detail = match why {
                     Invalid::Expired | Invalid::Revoked => format!("{description}. Get a new one at /token."),
                     _ => format!("{description}."),
                 };
-                Refusal::new(Kind::InvalidToken, invalid.word(), detail).challenge(challenge(&format!(
+                let challenge = challenge(&format!(
                     "Bearer realm=\"{}\", error=\"invalid_token\", error_description=\"{description}\"",
                     self.realm
-                )))
+                ));
+                let refusal = Refusal::new(Kind::InvalidToken, why.word(), detail).challenge(challenge);
+                match session {
+                    Some(session) => refusal.of(Arc::clone(session.principal()), session.id()),
+                    None => refusal,
+                }
             }
             Denial::Scope { missing, session } => {
                 let ask = ask_for_licence(self.contact.as_deref());

@@ -132,7 +132,7 @@ impl Demo {
         left * 2 >= life
             && match self.registry.look_up(&digest, now) {
                 Lookup::Live(_) => true,
-                Lookup::Expired | Lookup::Revoked => false,
+                Lookup::Expired(_) | Lookup::Revoked(_) => false,
                 // It was evicted, to make room or because someone presented it after it was revoked.
                 Lookup::Unknown => self.registry.admit(digest, &issued.token, now).is_some(),
             }
