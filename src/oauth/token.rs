@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, PRAGMA};
+use http::header::{AUTHORIZATION, PRAGMA};
 use http::{HeaderValue, Request, Response};
 use serde::Serialize;
 
 use crate::client_addr;
 use crate::clock::Clock;
 use crate::credentials::{NotSpecified, Outcome, Presented, Verifier};
-use crate::exchange::{Exchange, Refusal, Verdict, json, quotable, read_body};
+use crate::exchange::{Exchange, Refusal, Verdict, private_json, quotable, read_body};
 use crate::groups::demo;
 use crate::ids::scope;
 use crate::limits::{Limiter, Rate};
@@ -170,10 +170,8 @@ impl TokenEndpoint {
             expires_in: issued.token.expires_at.saturating_sub(self.parts.clock.now().secs()),
             scope: scope(&issued.token.groups),
         };
-        let mut response = json(serde_json::to_vec(&answer).unwrap_or_default());
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        let mut response = private_json(serde_json::to_vec(&answer).unwrap_or_default());
+        response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
         response
     }
 

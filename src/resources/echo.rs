@@ -10,9 +10,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use serde::Serialize;
 
-use super::private;
 use crate::access::Permit;
-use crate::exchange::{Exchange, json};
+use crate::exchange::{Exchange, private_json};
 
 const BLANK: &str = "[redacted]";
 
@@ -54,7 +53,7 @@ pub fn echo(_permit: &Permit, exchange: &Exchange, head: &Parts, content: &Bytes
         },
         request_id: exchange.request.to_string(),
     };
-    private(json(serde_json::to_vec_pretty(&view).unwrap_or_default()))
+    private_json(serde_json::to_vec_pretty(&view).unwrap_or_default())
 }
 
 /// Lines of one name are one value with commas (RFC 9110 §5.3).

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::IntoResponse;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use tower::Service;
 
 use super::health::Health;
-use crate::exchange::{Exchange, Refusal, json, read_body};
+use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::oauth::{self, TokenEndpoint};
 use crate::portal::{self, Portal};
 use crate::problem::Kind;
@@ -192,8 +192,7 @@ fn signing_failed(error: &crate::signing::Error, exchange: &Exchange) -> Respons
 
 /// Health without detail: who may ask is anyone.
 fn status(good: bool, word: &str) -> Response<Body> {
-    let mut response = json(format!("{{\"status\":\"{word}\"}}"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = private_json(format!("{{\"status\":\"{word}\"}}"));
     if !good {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

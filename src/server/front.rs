@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
@@ -27,7 +27,7 @@ use super::connection::{Connection, Connections, InFlight};
 use super::exposure::Exposure;
 use crate::client_addr::{Forwarded, TrustedProxies};
 use crate::clock::Clock;
-use crate::exchange::{Exchange, Located, Refusal};
+use crate::exchange::{Exchange, Located, Refusal, with_common_headers};
 use crate::ids::RequestId;
 use crate::problem::Kind;
 use crate::random;
@@ -267,11 +267,9 @@ impl Answering {
         let status = response.status().as_u16();
         let ended = Instant::now();
         let duration = ended - began;
-        let headers = response.headers_mut();
-        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        with_common_headers(&mut response);
         if let Ok(value) = HeaderValue::from_bytes(exchange.request.write(&mut [0; 16])) {
-            headers.insert(REQUEST_ID, value);
+            response.headers_mut().insert(REQUEST_ID, value);
         }
         if exchange.method == Method::HEAD {
             without_content(&mut response);
