@@ -12,6 +12,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use crate::clock::Timestamp;
 use crate::ids::{RequestId, TokenId};
 use crate::limits;
 use crate::problem::{Kind, Problem};
@@ -23,6 +24,8 @@ use crate::routes::{Route, RouteTable};
 pub struct Origin {
     /// Its number.
     pub request: RequestId,
+    /// When its header section was complete: the time that its access is decided for.
+    pub at: Timestamp,
     /// Whose request it is; see `client_addr`.
     pub client: IpAddr,
     /// The route of its path.
@@ -51,6 +54,11 @@ impl Located {
     /// Whether it was found in this table.
     pub fn is_of(&self, table: &Arc<RouteTable>) -> bool {
         Arc::ptr_eq(&self.table, table)
+    }
+
+    /// The table it was looked for in.
+    pub fn table(&self) -> &RouteTable {
+        &self.table
     }
 
     /// The route, if the path is somebody's.

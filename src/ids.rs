@@ -181,6 +181,13 @@ impl TokenId {
     pub fn random() -> Self {
         Self(random::bytes())
     }
+
+    /// Its 22 characters, without an allocation.
+    pub fn write<'a>(&self, text: &'a mut [u8; 22]) -> &'a [u8] {
+        // 16 bytes are 22 characters of base64url, always.
+        let len = URL_SAFE_NO_PAD.encode_slice(self.0, text).unwrap_or(0);
+        &text[..len]
+    }
 }
 
 impl FromStr for TokenId {
@@ -196,9 +203,7 @@ impl FromStr for TokenId {
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0u8; 22];
-        let len = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).unwrap_or(0);
-        f.write_str(std::str::from_utf8(&text[..len]).unwrap_or_default())
+        f.write_str(std::str::from_utf8(self.write(&mut [0; 22])).unwrap_or_default())
     }
 }
 

@@ -97,13 +97,15 @@ pub struct Gate {
     registry: Arc<Registry>,
     verifier: Verifier,
     clock: Arc<dyn Clock>,
+    demo_is_open: bool,
     demo: Limiter<IpAddr>,
 }
 
 impl Gate {
     /// A gate in front of everything that is not public.
     pub fn new(registry: Arc<Registry>, verifier: Verifier, demo: &demo::Settings, clock: Arc<dyn Clock>) -> Self {
-        Self { registry, verifier, clock, demo: Limiter::new(demo.requests_per_address, MOST_DEMO_CLIENTS) }
+        let limiter = Limiter::new(demo.requests_per_address, MOST_DEMO_CLIENTS);
+        Self { registry, verifier, clock, demo_is_open: demo.enabled, demo: limiter }
     }
 
     /// The clock it decides by.
@@ -111,13 +113,22 @@ impl Gate {
         &self.clock
     }
 
-    /// Whether `presented` opens a route for `audience`. `None` where nothing was asked of a public route.
+    /// Whether `presented` opens a route for `audience` at `now`.
     ///
     /// # Errors
     /// The [`Denial`].
-    pub fn decide(&self, audience: &Audience, presented: Presented<'_>, client: IpAddr) -> Result<Permit, Denial> {
-        let now = self.clock.now();
+    pub fn decide(
+        &self,
+        audience: &Audience,
+        presented: Presented<'_>,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Result<Permit, Denial> {
         let session = self.authenticate(presented, now)?;
+        if session.principal().is_demo() && !self.demo_is_open {
+            // A token of the time when it was open, still within its life.
+            return Err(Denial::Invalid(Invalid::Revoked));
+        }
         if let Audience::AnyOf(groups) = audience
             && !groups.iter().any(|group| session.principal().reaches(group))
         {

@@ -101,7 +101,7 @@ impl Shared {
             Audience::Public => None,
             secured => {
                 let presented = presented(request.headers(), request.uri().query());
-                let permit = self.gate.decide(secured, presented, origin.client);
+                let permit = self.gate.decide(secured, presented, origin.client, origin.at);
                 Some(permit.map_err(|denial| refuse(self.refusal(denial)))?)
             }
         };
@@ -146,10 +146,7 @@ impl Shared {
                 )))
             }
             Denial::Scope { missing, session } => {
-                let ask = match &self.contact {
-                    Some(contact) => format!("Write to {contact} for a licence."),
-                    None => "Ask the operator of this API for a licence.".to_owned(),
-                };
+                let ask = ask_for_licence(self.contact.as_deref());
                 let detail = format!("This needs a licence for the group '{missing}'. {ask}");
                 Refusal::new(Kind::InsufficientScope, "insufficient_scope", detail)
                     .licence(missing.as_str(), self.contact.as_deref())
@@ -167,6 +164,14 @@ impl Shared {
                     .of(Arc::clone(session.principal()), session.id())
             }
         }
+    }
+}
+
+/// What to do about a missing licence.
+pub fn ask_for_licence(contact: Option<&str>) -> String {
+    match contact {
+        Some(contact) => format!("Write to {contact} for a licence."),
+        None => "Ask the operator of this API for a licence.".to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ mod decide;
 mod layer;
 
 pub use decide::{Denial, Gate, Permit, Presented};
-pub use layer::{AccessFuture, RequireAccess, RequireAccessService};
+pub use layer::{AccessFuture, RequireAccess, RequireAccessService, ask_for_licence};
 
 /// Settings of `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

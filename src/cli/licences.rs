@@ -22,7 +22,7 @@ pub(super) enum Command {
         /// A group it grants; may be given several times.
         #[arg(long = "group", value_name = "GROUP", required = true)]
         groups: Vec<GroupId>,
-        /// The plan, on which rates and quotas hang.
+        /// The name of a plan, for your own records.
         #[arg(long, default_value = STANDARD_PLAN)]
         plan: String,
         /// When it begins: a date, an instant, or a span such as 7d; now when not given.

@@ -106,13 +106,13 @@ impl std::fmt::Debug for Process<'_> {
 )]
 struct Cli {
     /// Configuration file; without one the built-in defaults hold.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "With every command")]
     config: Option<PathBuf>,
-    /// Folder of keys, certificates and the database.
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Folder of keys, certificates and the database [default: data].
+    #[arg(long, global = true, value_name = "DIR", help_heading = "With every command")]
     data_dir: Option<PathBuf>,
     /// Print one JSON document instead of text, for scripts.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "With every command")]
     json: bool,
     #[command(subcommand)]
     command: Command,

@@ -177,8 +177,9 @@ fn welcome(gateway: &Gateway, config: &Config) -> String {
     if let Some(behind) = addresses.behind_proxy {
         let _ = writeln!(text, "behind a proxy: http://{behind}");
     }
-    let Ok(published) = gateway.demo().published() else { return text };
-    if config.demo.enabled {
+    if config.demo.enabled
+        && let Ok(published) = gateway.demo().published()
+    {
         let (curl, key, url) = (published.site.curl(), &published.key, &published.site.base_url);
         let _ = write!(
             text,

@@ -8,6 +8,7 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::secret::Secret;
 
 mod commands;
+mod documents;
 mod player;
 mod refusals;
 mod secrets;

@@ -181,7 +181,12 @@ impl Verifier {
     pub async fn verify(self: &Arc<Self>, presented: Presented, from: IpAddr) -> Outcome {
         let from = client_addr::network(from);
         let (credential, secret) = match presented {
-            Presented::Wrong(reason) => return self.rejected(reason, from, None),
+            Presented::Wrong(reason) => {
+                return match self.by_address.peek(&from, self.clock.now()) {
+                    Ok(()) => self.rejected(reason, from, None),
+                    Err(wait) => Outcome::Throttled(wait),
+                };
+            }
             Presented::Key(key) if *key.id() == demo::key_id() => return self.verify_demo(&key, from),
             Presented::Key(key) => (Credential::Key(*key.id()), key.secret().clone()),
             Presented::Password { user_id, password } => match user_id.parse() {

@@ -43,10 +43,19 @@ impl PublishedSite {
     /// A `curl` command up to its arguments.
     pub fn curl(&self) -> String {
         match &self.ca_file {
-            Some(file) => format!("curl --cacert {file}"),
+            Some(file) => format!("curl --cacert {}", shell_word(file)),
             None => "curl".to_owned(),
         }
     }
+}
+
+/// `text` as one word of a shell.
+fn shell_word(text: &str) -> std::borrow::Cow<'_, str> {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | ':' | '@');
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into();
+    }
+    format!("'{}'", text.replace('\'', r"'\''")).into()
 }
 
 /// Keeps the demo token fresh.
@@ -163,4 +172,16 @@ impl Demo {
 
 fn digest(jwt: &Secret<String>) -> Digest {
     Digest::of(jwt.expose().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_one_word_of_the_line_to_copy() {
+        let curl = |file: &str| PublishedSite { base_url: String::new(), ca_file: Some(file.into()) }.curl();
+        assert_eq!(curl("data/tls/ca.pem"), "curl --cacert data/tls/ca.pem");
+        assert_eq!(curl("/home/jo b/$x's.pem"), r"curl --cacert '/home/jo b/$x'\''s.pem'");
+    }
 }

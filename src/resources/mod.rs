@@ -4,15 +4,16 @@
 mod demo;
 mod echo;
 
-use std::sync::Arc;
+use std::cell::RefCell;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, Response};
 use serde::Serialize;
 
 use crate::access::Permit;
-use crate::clock::Clock;
+use crate::clock::Timestamp;
 use crate::exchange::json;
 use crate::groups;
 use crate::ids::GroupId;
@@ -21,13 +22,20 @@ use crate::tokens::Client;
 pub use demo::{Demo, Published, PublishedSite};
 pub use echo::echo;
 
+thread_local! {
+    /// The last answer of [`time`] and its second: a second has many requests.
+    static TIME: RefCell<(u64, Bytes)> = const { RefCell::new((u64::MAX, Bytes::new())) };
+}
+
 /// The time of day.
-pub fn time(_permit: &Permit, clock: &Arc<dyn Clock>) -> Response<Body> {
-    let now = clock.now();
-    let mut body = String::with_capacity(64);
-    use std::fmt::Write as _;
-    // Writing to a string cannot fail.
-    let _ = write!(body, "{{\"time\":\"{now}\",\"unix\":{}}}", now.secs());
+pub fn time(_permit: &Permit, now: Timestamp) -> Response<Body> {
+    let body = TIME.with_borrow_mut(|(second, body)| {
+        if *second != now.secs() {
+            *second = now.secs();
+            *body = format!("{{\"time\":\"{now}\",\"unix\":{}}}", now.secs()).into();
+        }
+        body.clone()
+    });
     private(json(body))
 }
 
@@ -63,7 +71,7 @@ struct LimitView {
 }
 
 /// Who the token belongs to, and what it reaches.
-pub fn whoami(permit: &Permit, clock: &Arc<dyn Clock>, demo: &groups::demo::Settings) -> Response<Body> {
+pub fn whoami(permit: &Permit, now: Timestamp, demo: &groups::demo::Settings) -> Response<Body> {
     let principal = permit.principal();
     let limit = |name, rate: crate::limits::Rate| LimitView { name, rate: rate.to_string(), per: "client address" };
     let limits = match principal.is_demo() {
@@ -81,7 +89,7 @@ pub fn whoami(permit: &Permit, clock: &Arc<dyn Clock>, demo: &groups::demo::Sett
             id: permit.token().to_string(),
             issued_at: permit.issued_at().to_string(),
             expires_at: permit.expires_at().to_string(),
-            expires_in: permit.expires_at().since(clock.now()).as_secs(),
+            expires_in: permit.expires_at().since(now).as_secs(),
         },
         limits,
     };

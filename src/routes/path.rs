@@ -46,6 +46,9 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
     if bytes.first() != Some(&b'/') {
         return Err(Ambiguous::NotAbsolute);
     }
+    if is_plain(bytes) {
+        return Ok(Cow::Borrowed(path));
+    }
     let mut decoded: Option<String> = None;
     let mut at = 0;
     while at < bytes.len() {
@@ -89,6 +92,23 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
         }
     }
     Ok(normal)
+}
+
+/// Whether a path is what nearly all are: nothing but unreserved characters, no empty segment and none that begins with a
+/// dot. Such a path is normal as it is.
+fn is_plain(bytes: &[u8]) -> bool {
+    let mut before = 0;
+    for &byte in bytes {
+        let good = match byte {
+            b'/' | b'.' => before != b'/',
+            _ => is_unreserved(byte),
+        };
+        if !good {
+            return false;
+        }
+        before = byte;
+    }
+    true
 }
 
 const fn is_unreserved(byte: u8) -> bool {
@@ -150,6 +170,14 @@ mod tests {
             if let Ok(normal) = normalise(&path) {
                 prop_assert_eq!(normalise(&normal).expect("normal already"), normal.clone());
                 prop_assert!(!normal.split('/').any(|segment| segment == ".."));
+            }
+        }
+
+        #[test]
+        fn a_plain_path_is_one_that_the_full_check_lets_through_unchanged(path in "/[a-c./~%]{0,12}") {
+            if is_plain(path.as_bytes()) {
+                prop_assert!(!path.contains("//") && !path.split('/').any(|segment| segment == "." || segment == ".."));
+                prop_assert!(!path.contains('%'));
             }
         }
 

@@ -2,7 +2,6 @@
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::Authority;
 use http::{Method, Version};
 
 use crate::exchange::Refusal;
@@ -67,20 +66,37 @@ fn host(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `uri-host [":" port]`, without user information.
+/// `uri-host [":" port]` (RFC 3986 §3.2.2), without user information.
 fn is_authority(text: &[u8]) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
-    if text.is_empty() || !text.iter().all(plain) {
-        return false;
-    }
-    Authority::try_from(text).is_ok_and(|authority| {
-        let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
-        let port_is_good = match port.strip_prefix(':') {
-            None => port.is_empty(),
-            Some(digits) => digits.is_empty() || digits.parse::<u16>().is_ok(),
-        };
-        !authority.host().is_empty() && port_is_good
-    })
+    let (host, port) = match text {
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+            let Ok(address) = std::str::from_utf8(&rest[..end]) else { return false };
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            (&rest[..end], &rest[end + 1..])
+        }
+        _ => {
+            let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
+            let (host, port) = text.split_at(end);
+            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+            if !host.iter().all(is_name) {
+                return false;
+            }
+            (host, port)
+        }
+    };
+    let port_is_good = match port {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => {
+            digits.len() <= 5
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0u32, |port, digit| port * 10 + u32::from(digit - b'0')) <= 65_535
+        }
+        _ => false,
+    };
+    !host.is_empty() && port_is_good
 }
 
 #[cfg(test)]

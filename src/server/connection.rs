@@ -21,6 +21,9 @@ use super::Limits;
 use crate::client_addr;
 use crate::telemetry::Metrics;
 
+/// A header section has begun, and nobody has looked at the clock yet: mostly it is complete before anyone must.
+const JUST_NOW: u64 = u64::MAX;
+
 /// Counts connections and admits new ones.
 #[derive(Debug)]
 pub struct Connections {
@@ -123,7 +126,7 @@ impl Connection {
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.head_since.store(0, Ordering::Release);
-        InFlight { connection: Arc::clone(self) }
+        InFlight { connection: Arc::clone(self), answered_at: None }
     }
 
     /// When the connection must be closed, as things stand, and why.
@@ -135,7 +138,7 @@ impl Connection {
             // The door that works on it has limits of its own; look again later.
             _ if self.in_flight.load(Ordering::Acquire) > 0 => return (Instant::now() + limits.write_timeout, "busy"),
             _ => match self.head_since.load(Ordering::Acquire) {
-                since if since > 0 && is_http1 => (since, limits.header_timeout, "slow_header"),
+                since if since > 0 && since != JUST_NOW && is_http1 => (since, limits.header_timeout, "slow_header"),
                 _ => (self.idle_since.load(Ordering::Acquire), limits.idle_timeout, "idle"),
             },
         };
@@ -147,12 +150,22 @@ impl Connection {
 #[derive(Debug)]
 pub struct InFlight {
     connection: Arc<Connection>,
+    answered_at: Option<Instant>,
+}
+
+impl InFlight {
+    /// The answer's head is there, and the rest of it takes no time: the connection is idle from then on. Saves a clock
+    /// read per request.
+    pub fn answered(mut self, at: Instant) -> Self {
+        self.answered_at = Some(at);
+        self
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let now = self.connection.millis(Instant::now());
-        self.connection.idle_since.store(now, Ordering::Release);
+        let at = self.answered_at.unwrap_or_else(Instant::now);
+        self.connection.idle_since.fetch_max(self.connection.millis(at), Ordering::AcqRel);
         self.connection.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -208,13 +221,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
                     && connection.in_flight.load(Ordering::Relaxed) == 0
                     && connection.head_since.load(Ordering::Relaxed) == 0;
                 if head_begins {
-                    let now = connection.millis(Instant::now());
-                    connection.head_since.store(now, Ordering::Release);
+                    connection.head_since.store(JUST_NOW, Ordering::Release);
                 }
                 Poll::Ready(done)
             }
             Poll::Pending => {
-                if self.connection.head_since.load(Ordering::Relaxed) != 0 {
+                // A header section that came whole has been taken out of here by now; this one did not.
+                if self.connection.head_since.load(Ordering::Relaxed) == JUST_NOW {
+                    let now = self.connection.millis(Instant::now());
+                    self.connection.head_since.store(now, Ordering::Release);
                     self.hasten();
                 }
                 // The end of the stream: hyper ends an idle connection by it without a fuss.

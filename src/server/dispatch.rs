@@ -16,10 +16,9 @@ use tower::Service;
 
 use super::health::Health;
 use crate::access::Permit;
-use crate::clock::Clock;
 use crate::exchange::{Origin, Refusal, json, read_body};
 use crate::oauth::{self, TokenEndpoint};
-use crate::portal;
+use crate::portal::{self, Portal};
 use crate::problem::Kind;
 use crate::resources::{self, Demo};
 use crate::routes::{Resource, Target};
@@ -33,14 +32,14 @@ pub struct Doors {
     pub token: Arc<TokenEndpoint>,
     /// The Demo group.
     pub demo: Arc<Demo>,
+    /// The developer page.
+    pub portal: Portal,
     /// The published keys.
     pub ring: Arc<KeyRing>,
     /// Life and readiness.
     pub health: Arc<Health>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
     /// What keys begin with, and an underscore.
     pub key_mark: String,
     /// Bytes of a request's content that a built-in resource takes.
@@ -103,7 +102,7 @@ impl Service<Request<Body>> for Dispatch {
         let doors = &self.doors;
         match target {
             Target::Resource(resource) => match request.extensions().get::<Permit>() {
-                Some(permit) => doors.resource(resource, permit, origin, &request).unwrap_or_else(|| {
+                Some(permit) => doors.resource(resource, permit, origin).unwrap_or_else(|| {
                     self.work(request, |doors, origin, request| async move { doors.echo(origin, request).await })
                 }),
                 None => at_once(not_found().into_response(origin.request)),
@@ -118,10 +117,7 @@ impl Service<Request<Body>> for Dispatch {
                 at_once(status(ready, if ready { "ready" } else { "not ready" }))
             }
             Target::Demo => at_once(doors.demo.respond().unwrap_or_else(|error| signing_failed(&error, origin))),
-            Target::Portal => at_once(match doors.demo.published() {
-                Ok(published) => portal::page(&published, doors.demo.settings().enabled),
-                Err(error) => signing_failed(&error, origin),
-            }),
+            Target::Portal => at_once(doors.page(origin).unwrap_or_else(|error| signing_failed(&error, origin))),
             Target::Metrics => at_once(metrics(&doors.metrics)),
         }
     }
@@ -155,18 +151,22 @@ impl Dispatch {
 
 impl Doors {
     /// A resource that answers at once; `None` for one that must read the content first.
-    fn resource(
-        &self,
-        resource: Resource,
-        permit: &Permit,
-        _origin: &Origin,
-        _request: &Request<Body>,
-    ) -> Option<DispatchFuture> {
+    fn resource(&self, resource: Resource, permit: &Permit, origin: &Origin) -> Option<DispatchFuture> {
         match resource {
-            Resource::Time => Some(at_once(resources::time(permit, &self.clock))),
-            Resource::Whoami => Some(at_once(resources::whoami(permit, &self.clock, self.demo.settings()))),
+            Resource::Time => Some(at_once(resources::time(permit, origin.at))),
+            Resource::Whoami => Some(at_once(resources::whoami(permit, origin.at, self.demo.settings()))),
             Resource::Echo => None,
         }
+    }
+
+    /// The developer page. No demo token is made where the Demo group is closed.
+    fn page(&self, origin: &Origin) -> Result<Response<Body>, crate::signing::Error> {
+        let published = self.demo.settings().enabled.then(|| self.demo.published()).transpose()?;
+        Ok(self.portal.respond(&portal::Now {
+            demo: published.as_ref().map(|published| (self.demo.settings(), published)),
+            routes: origin.route.table(),
+            time: origin.at,
+        }))
     }
 
     async fn echo(&self, origin: Origin, request: Request<Body>) -> Response<Body> {

@@ -14,7 +14,9 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -24,7 +26,7 @@ use super::conduct;
 use super::connection::{Connection, Connections, InFlight};
 use super::exposure::Exposure;
 use crate::client_addr::{Forwarded, TrustedProxies};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::exchange::{Located, Origin, Refusal, Verdict};
 use crate::ids::RequestId;
 use crate::problem::Kind;
@@ -36,6 +38,9 @@ use crate::tokens::Client;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// An answer of so many bytes is handed over in no time.
+const SHORT: u64 = 64 * 1024;
 
 /// The routes in force, with their counters.
 #[derive(Debug)]
@@ -181,10 +186,11 @@ where
         let mut exchange = Exchange {
             desk: Arc::clone(desk),
             number,
+            at: desk.clock.now(),
             began: Instant::now(),
             client: self.connection.peer().ip().to_canonical(),
             method: head.method.clone(),
-            uri: head.uri.clone(),
+            path: head.uri.path_and_query().cloned(),
             version: head.version,
             route: Located::nowhere(Arc::clone(&site.table)),
             in_flight: Some(in_flight),
@@ -199,9 +205,10 @@ where
             });
         match checked {
             Ok(()) => {
-                let origin = Origin { request: number, client: exchange.client, route: exchange.route.clone() };
-                head.extensions.insert(origin);
-                let answer = Answer::Inner { inner: self.front.inner.call(Request::from_parts(head, Body::new(body))) };
+                let Exchange { at, client, ref route, .. } = exchange;
+                head.extensions.insert(Origin { request: number, at, client, route: route.clone() });
+                let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+                let answer = Answer::Inner { inner: self.front.inner.call(Request::from_parts(head, body)) };
                 FrontFuture { answer, exchange: Some(exchange) }
             }
             Err(refusal) => {
@@ -261,10 +268,11 @@ fn authorizations(head: &http::request::Parts, route: &Located) -> Result<(), Re
 struct Exchange {
     desk: Arc<Desk>,
     number: RequestId,
+    at: Timestamp,
     began: Instant,
     client: IpAddr,
     method: Method,
-    uri: Uri,
+    path: Option<PathAndQuery>,
     version: Version,
     route: Located,
     in_flight: Option<InFlight>,
@@ -274,7 +282,8 @@ impl Exchange {
     /// Finishes an answer: the headers that every one has, the counters and the line.
     fn finish(mut self, mut response: Response<Body>) -> Response<Tracked> {
         let status = response.status().as_u16();
-        let duration = self.began.elapsed();
+        let ended = Instant::now();
+        let duration = ended - self.began;
         let verdict = response.extensions_mut().remove::<Verdict>().unwrap_or_default();
         let headers = response.headers_mut();
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
@@ -296,12 +305,12 @@ impl Exchange {
         }
         if let Some(log) = &self.desk.log {
             log.write(&RequestLine {
-                at: self.desk.clock.now(),
+                at: self.at,
                 request: self.number,
                 client: self.client,
                 version: self.version,
                 method: self.method.as_str(),
-                path: self.uri.path(),
+                path: self.path.as_ref().map_or("*", PathAndQuery::path),
                 status,
                 duration,
                 route: route.map_or("none", |route| route.id.as_str()),
@@ -314,7 +323,9 @@ impl Exchange {
                 reason: verdict.reason,
             });
         }
+        let is_short = response.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
         let in_flight = self.in_flight.take();
+        let in_flight = if is_short { in_flight.map(|in_flight| in_flight.answered(ended)) } else { in_flight };
         response.map(|body| Tracked { body, in_flight })
     }
 }
@@ -368,7 +379,7 @@ where
 /// HTTP/1.1 alone.
 fn without_content(response: &mut Response<Body>) {
     let body = std::mem::replace(response.body_mut(), Body::empty());
-    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+    if let Some(length) = body.size_hint().exact() {
         response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
 }

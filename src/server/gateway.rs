@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::credentials::{HashError, Stores, Verifier};
 use crate::oauth::{TokenEndpoint, TokenParts};
 use crate::persist;
+use crate::portal::Portal;
 use crate::registry::{Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
 use crate::routes::RouteTable;
@@ -220,25 +221,22 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
         };
-        let demo = Demo::new(
-            &config.demo,
-            PublishedSite {
-                base_url: base_url(&config.tokens.issuer, listeners.addresses.https),
-                ca_file: certificates.local_authority().map(|path| path.display().to_string()),
-            },
-            Arc::clone(&credentials),
-            issuer,
-            Arc::clone(&registry),
-            Arc::clone(&clock),
-        );
+        let site = PublishedSite {
+            base_url: base_url(&config.tokens.issuer, listeners.addresses.https),
+            ca_file: certificates.local_authority().map(|path| path.display().to_string()),
+        };
+        let key_mark = format!("{}_", config.key_prefix.as_str());
+        let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens);
+        let demo =
+            Demo::new(&config.demo, site, Arc::clone(&credentials), issuer, Arc::clone(&registry), Arc::clone(&clock));
         let doors = Arc::new(Doors {
             token: Arc::new(TokenEndpoint::new(token_parts, &config.access.realm, &config.demo)),
             demo: Arc::new(demo),
+            portal,
             ring,
             health: Arc::new(Health::new(Arc::clone(&follower))),
             metrics: Arc::clone(&metrics),
-            clock: Arc::clone(&clock),
-            key_mark: format!("{}_", config.key_prefix.as_str()),
+            key_mark,
             body_bytes: config.limits.body_bytes,
             body_timeout: config.limits.body_timeout,
             request_timeout: config.limits.request_timeout,

@@ -2,11 +2,11 @@
 //!
 //! The stack of a request, outermost first, each with its why:
 //!
-//! 1. [`accept`]: TLS, or the one answer to a request in the clear; [`connection`]: how many, and no slow ones
-//! 2. [`front`]: number, client address, rules of HTTP, normalised path, route; last of all counters and log line
+//! 1. `accept`: TLS, or the one answer to a request in the clear; `connection`: how many, and no slow ones
+//! 2. `front`: number, client address, rules of HTTP, normalised path, route; last of all counters and log line
 //! 3. `SetSensitiveRequestHeaders`: before anything could print a credential
 //! 4. [`RequireAccess`](crate::access::RequireAccess): a [`Permit`](crate::access::Permit) or a refusal
-//! 5. [`dispatch`]: the door of the route, with its limits of content and time
+//! 5. `dispatch`: the door of the route, with its limits of content and time
 
 mod accept;
 mod conduct;

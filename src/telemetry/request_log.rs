@@ -51,6 +51,9 @@ pub struct RequestLog {
     key_mark: String,
 }
 
+/// Neither a key nor a token that could be used is shorter than this.
+const SHORTEST_SECRET: usize = 32;
+
 /// The longest path in a line; what is beyond is cut.
 const LONGEST_PATH: usize = 512;
 
@@ -70,78 +73,73 @@ impl RequestLog {
     pub fn write(&self, line: &RequestLine<'_>) {
         LINE.with_borrow_mut(|out| {
             out.clear();
-            // Writing to a vector cannot fail.
-            let _ = match self.format {
-                Format::Text => self.text(out, line),
-                Format::Json => self.json(out, line),
-            };
+            self.compose(out, line);
             self.sink.write(out, false);
         });
     }
 
-    fn text(&self, out: &mut Vec<u8>, line: &RequestLine<'_>) -> std::io::Result<()> {
-        time(out, line.at);
-        out.extend_from_slice(b"  INFO request: ");
-        out.extend_from_slice(line.method.as_bytes());
-        out.push(b' ');
-        self.path(out, line.path);
-        write!(out, " {} {}us", line.status, line.duration.as_micros())?;
-        if let Some(reason) = line.reason {
-            out.extend_from_slice(b" reason=");
-            out.extend_from_slice(reason.as_bytes());
+    /// Composes a line from bytes: `core::fmt` would cost more than everything else that is done for a guarded request.
+    /// Only the path and the method can hold what a client chose; every other field is an id, an address or a word of ours.
+    fn compose(&self, out: &mut Vec<u8>, line: &RequestLine<'_>) {
+        let json = self.format == Format::Json;
+        if json {
+            out.extend_from_slice(b"{\"timestamp\":\"");
+            time(out, line.at);
+            out.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"request\",\"http.method\":\"");
+            out.extend_from_slice(line.method.as_bytes());
+            out.extend_from_slice(b"\",\"http.path\":\"");
+            self.path(out, line.path);
+            out.extend_from_slice(b"\",\"http.status\":");
+            number(out, u64::from(line.status));
+            out.extend_from_slice(b",\"duration_us\":");
+            number(out, micros(line.duration));
+        } else {
+            time(out, line.at);
+            out.extend_from_slice(b"  INFO request: ");
+            out.extend_from_slice(line.method.as_bytes());
+            out.push(b' ');
+            self.path(out, line.path);
+            out.push(b' ');
+            number(out, u64::from(line.status));
+            out.push(b' ');
+            number(out, micros(line.duration));
+            out.extend_from_slice(b"us");
         }
-        write!(out, " client.address={}", line.client)?;
-        out.extend_from_slice(b" route.id=");
-        out.extend_from_slice(line.route.as_bytes());
+        let (before, between, behind): (&[u8], &[u8], &[u8]) =
+            if json { (b",\"", b"\":\"", b"\"") } else { (b" ", b"=", b"") };
+        let mut field = |name: &str, value: &[u8]| {
+            out.extend_from_slice(before);
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(between);
+            out.extend_from_slice(value);
+            out.extend_from_slice(behind);
+        };
+        if let Some(reason) = line.reason {
+            field("reason", reason.as_bytes());
+        }
+        let mut text = [0; 48];
+        field("client.address", address(&mut text, line.client));
+        field("route.id", line.route.as_bytes());
         if let Some(account) = line.account {
-            out.extend_from_slice(b" account=");
-            out.extend_from_slice(account.as_bytes());
+            field("account", account.as_bytes());
         }
         if let Some(key) = line.key {
-            out.extend_from_slice(b" key.id=");
-            out.extend_from_slice(key.as_bytes());
+            field("key.id", key.as_bytes());
         }
         if let Some(token) = line.token {
-            write!(out, " token.id={token}")?;
+            field("token.id", token.write(&mut [0; 22]));
         }
-        write!(out, " request.id={} http.version={:?}", line.request, line.version)?;
-        out.push(b'\n');
-        Ok(())
+        field("request.id", line.request.write(&mut [0; 16]));
+        field("http.version", version(line.version));
+        out.extend_from_slice(if json { b"}\n" } else { b"\n" });
     }
 
-    fn json(&self, out: &mut Vec<u8>, line: &RequestLine<'_>) -> std::io::Result<()> {
-        out.extend_from_slice(b"{\"timestamp\":\"");
-        time(out, line.at);
-        out.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"request\",\"http.method\":\"");
-        out.extend_from_slice(line.method.as_bytes());
-        out.extend_from_slice(b"\",\"http.path\":\"");
-        self.path(out, line.path);
-        write!(
-            out,
-            "\",\"http.status\":{},\"http.version\":\"{:?}\",\"duration_us\":{},\"client.address\":\"{}\",\"route.id\":\"{}\"",
-            line.status,
-            line.version,
-            line.duration.as_micros(),
-            line.client,
-            line.route
-        )?;
-        let optional = [("reason", line.reason), ("account", line.account), ("key.id", line.key)];
-        for (name, value) in optional {
-            if let Some(value) = value {
-                write!(out, ",\"{name}\":\"{value}\"")?;
-            }
-        }
-        if let Some(token) = line.token {
-            write!(out, ",\"token.id\":\"{token}\"")?;
-        }
-        writeln!(out, ",\"request.id\":\"{}\"}}", line.request)
-    }
-
-    /// The path, with what could be a key or a token blanked, what could end a JSON string escaped, and cut where it is
-    /// longer than anyone reads.
+    /// The path, with what could be a key or a token blanked, what could end a line or a JSON string escaped, and cut where
+    /// it is longer than anyone reads.
     fn path(&self, out: &mut Vec<u8>, path: &str) {
         let blanked;
-        let path = if path.contains(&self.key_mark) || path.contains("eyJ") {
+        let could_hold_a_secret = path.len() >= SHORTEST_SECRET;
+        let path = if could_hold_a_secret && (path.contains(&self.key_mark) || path.contains("eyJ")) {
             blanked = blank(path, &self.key_mark);
             &blanked
         } else {
@@ -186,8 +184,68 @@ fn time(out: &mut Vec<u8>, at: Timestamp) {
         out.extend_from_slice(text.as_bytes());
     });
     let millis = at.millis() % 1000;
-    let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or_default();
+    let digit = |value: u64| b'0' + (value % 10) as u8;
     out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn number(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// An address as text. IPv4 without `core::fmt`; the rest is rarer and longer.
+fn address(text: &mut [u8; 48], address: IpAddr) -> &[u8] {
+    let mut len = 0;
+    match address {
+        IpAddr::V4(v4) => {
+            for (n, octet) in v4.octets().into_iter().enumerate() {
+                let digits = [octet / 100, octet / 10 % 10, octet % 10];
+                let skipped = if octet >= 100 {
+                    0
+                } else if octet >= 10 {
+                    1
+                } else {
+                    2
+                };
+                if n > 0 {
+                    text[len] = b'.';
+                    len += 1;
+                }
+                for digit in &digits[skipped..] {
+                    text[len] = b'0' + digit;
+                    len += 1;
+                }
+            }
+        }
+        IpAddr::V6(v6) => {
+            let mut rest = &mut text[..];
+            let _ = write!(rest, "{v6}");
+            len = 48 - rest.len();
+        }
+    }
+    &text[..len]
+}
+
+fn version(version: http::Version) -> &'static [u8] {
+    match version {
+        http::Version::HTTP_10 => b"HTTP/1.0",
+        http::Version::HTTP_11 => b"HTTP/1.1",
+        http::Version::HTTP_2 => b"HTTP/2.0",
+        _ => b"HTTP",
+    }
 }
 
 #[cfg(test)]
@@ -212,10 +270,7 @@ mod tests {
             reason: Some("insufficient_scope"),
         };
         let mut out = Vec::new();
-        match format {
-            Format::Text => log.text(&mut out, &line).unwrap(),
-            Format::Json => log.json(&mut out, &line).unwrap(),
-        }
+        log.compose(&mut out, &line);
         String::from_utf8(out).unwrap()
     }
 
@@ -236,5 +291,17 @@ mod tests {
         let line = written(Format::Text, "/token/kb_demodemodemo_ThisKey/eyJhbGciOi.x.y/z");
         assert!(line.contains(" /token/[redacted]/[redacted]/z "), "{line}");
         assert!(written(Format::Text, &format!("/{}", "a".repeat(9000))).len() < 1000);
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_fmt_writes_them() {
+        for value in [0, 7, 10, 99, 100, 65_535, u64::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            assert_eq!(out, value.to_string().as_bytes());
+        }
+        for text in ["0.0.0.0", "127.0.0.1", "10.99.100.255", "::1", "2001:db8:1111:2222:3333:4444:5555:6666"] {
+            assert_eq!(address(&mut [0; 48], text.parse().unwrap()), text.as_bytes());
+        }
     }
 }
