@@ -18,7 +18,7 @@ const BLANK: &str = "[redacted]";
 #[derive(Serialize)]
 struct Echo<'a> {
     method: &'a str,
-    path: &'a str,
+    path: String,
     query: Option<String>,
     http_version: String,
     client: String,
@@ -41,7 +41,7 @@ pub fn echo(_permit: &Permit, exchange: &Exchange, head: &Parts, content: &Bytes
     let text = std::str::from_utf8(content).ok();
     let view = Echo {
         method: head.method.as_str(),
-        path: head.uri.path(),
+        path: blank_path(head.uri.path(), key_mark),
         query: head.uri.query().map(|query| blank_query(query, key_mark)),
         http_version: format!("{:?}", head.version),
         client: exchange.client.to_string(),
@@ -85,6 +85,13 @@ fn blank_query(query: &str, key_mark: &str) -> String {
     pairs.join("&")
 }
 
+/// And so in a path.
+fn blank_path(path: &str, key_mark: &str) -> String {
+    let segments: Vec<&str> =
+        path.split('/').map(|segment| if is_secret(segment, key_mark) { BLANK } else { segment }).collect();
+    segments.join("/")
+}
+
 fn is_secret(text: &str, key_mark: &str) -> bool {
     text.contains(key_mark) || text.contains("eyJ")
 }
@@ -99,6 +106,7 @@ mod tests {
             blank_query("a=1&key=kb_x&access_token=eyJh.b.c&kb_y", "kb_"),
             "a=1&key=[redacted]&access_token=[redacted]&[redacted]"
         );
+        assert_eq!(blank_path("/sample/kb_x/y", "kb_"), "/sample/[redacted]/y");
         let mut map = HeaderMap::new();
         map.insert("authorization", HeaderValue::from_static("Basic a2V5Og=="));
         map.insert("x-api-key", HeaderValue::from_static("kb_abc"));

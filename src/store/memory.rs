@@ -16,7 +16,7 @@ use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
 use crate::keys::{Key, KeyStore};
 use crate::licences::{Licence, LicenceStore};
 use crate::persist::{Error, Result, Update, Updated};
-use crate::revocations::{Change, Changes, Revocation, RevocationStore, Target};
+use crate::revocations::{Change, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::signing::{SigningKey, SigningKeyStore};
 
 /// A store that lives as long as the process.
@@ -85,15 +85,34 @@ impl State {
                 of(self).insert(id.clone(), after.clone());
                 self.tell(after.change());
                 if let Some((now, forever)) = rules::cut(cut) {
-                    let target = after.target();
-                    self.revoke(rules::revocation(&target, self.revocations.get(&target), now, forever));
+                    self.revoke(&after.target(), now, forever);
                 }
                 Updated::Done(after)
             }
         }
     }
 
-    fn revoke(&mut self, revocation: Revocation) -> Revocation {
+    fn revoke(&mut self, target: &Target, now: Timestamp, forever: bool) -> Revocation {
+        let latest = self.revocations.get(target);
+        self.put(rules::revocation(target, latest, self.related_cutoff(target), now, forever))
+    }
+
+    /// The highest cut-off of the targets that share tokens with this one.
+    fn related_cutoff(&self, target: &Target) -> Option<Cutoff> {
+        let account_of = |id: &KeyId| self.keys.get(id).map(|key| &key.account);
+        let is_related = |other: &Target| match (target, other) {
+            (Target::Token(_), _) | (_, Target::Token(_)) => false,
+            (Target::All, _) | (_, Target::All) => true,
+            (Target::Key(key), Target::Account(name)) | (Target::Account(name), Target::Key(key)) => {
+                account_of(key) == Some(name)
+            }
+            _ => false,
+        };
+        let related = self.revocations.iter().filter(|(other, _)| is_related(other));
+        related.map(|(_, held)| held.cutoff).filter(|cutoff| *cutoff != Cutoff::FOREVER).max()
+    }
+
+    fn put(&mut self, revocation: Revocation) -> Revocation {
         self.revocations.insert(revocation.target.clone(), revocation.clone());
         self.tell(Change::Revoked(revocation.clone()));
         revocation
@@ -253,15 +272,13 @@ impl SigningKeyStore for MemoryStore {
 #[async_trait]
 impl RevocationStore for MemoryStore {
     async fn revoke(&self, target: &Target, now: Timestamp, forever: bool) -> Result<Revocation> {
-        let mut state = self.state();
-        let revocation = rules::revocation(target, state.revocations.get(target), now, forever);
-        Ok(state.revoke(revocation))
+        Ok(self.state().revoke(target, now, forever))
     }
 
     async fn revoke_all_before(&self, before: Timestamp, now: Timestamp) -> Result<Revocation> {
         let mut state = self.state();
         let revocation = rules::revocation_of_all(state.revocations.get(&Target::All), before, now);
-        Ok(state.revoke(revocation))
+        Ok(state.put(revocation))
     }
 
     async fn revocations(&self, now: Timestamp) -> Result<Vec<Revocation>> {

@@ -69,12 +69,20 @@ pub(super) fn cut(cut: Cut) -> Option<(Timestamp, bool)> {
     }
 }
 
-/// The revocation of `target` at `now`, given the latest one of the same target.
-pub(super) fn revocation(target: &Target, latest: Option<&Revocation>, now: Timestamp, forever: bool) -> Revocation {
+/// The revocation of `target` at `now`, given the latest one of the same target and the highest cut-off (those for
+/// good aside) of the targets that share tokens with it: a key with its account, an account with its keys, all with everyone.
+/// A token got just after one of those cut-offs has it for its `iat`, which may lie ahead, and must die by this one too.
+pub(super) fn revocation(
+    target: &Target,
+    latest: Option<&Revocation>,
+    related: Option<Cutoff>,
+    now: Timestamp,
+    forever: bool,
+) -> Revocation {
     let cutoff = if forever || matches!(target, Target::Token(_)) {
         Cutoff::FOREVER
     } else {
-        Cutoff::after(latest.map(|latest| latest.cutoff), now)
+        Cutoff::after(latest.map(|latest| latest.cutoff).max(related), now)
     };
     remembered(target.clone(), cutoff, latest, now)
 }
@@ -125,9 +133,9 @@ mod tests {
             for (now, kind, before) in steps {
                 let (now, before) = (Timestamp::from_millis(now), Timestamp::from_millis(before));
                 let next = match kind {
-                    0 => revocation(&Target::All, latest.as_ref(), now, false),
+                    0 => revocation(&Target::All, latest.as_ref(), None, now, false),
                     1 => revocation_of_all(latest.as_ref(), before, now),
-                    _ => revocation(&Target::All, latest.as_ref(), now, before.millis() > 2_900_000),
+                    _ => revocation(&Target::All, latest.as_ref(), None, now, before.millis() > 2_900_000),
                 };
                 if let Some(latest) = &latest {
                     prop_assert!(next.cutoff >= latest.cutoff);

@@ -149,17 +149,14 @@ impl TestGateway {
 
     /// Stops, and starts another on the same data folder.
     pub async fn restart(self) -> Self {
-        self.clone_builder_after_stop().await.start().await
-    }
-
-    async fn clone_builder_after_stop(self) -> Builder {
         let Self { gateway, store, sqlite, clock, config, dir, real_time, .. } = self;
         gateway.shut_down(Duration::ZERO).await;
         let on_disk = sqlite.is_some();
         if let Some(sqlite) = sqlite {
             sqlite.close().await;
         }
-        Builder { config, store: (!on_disk).then_some(store), on_disk, real_time, clock, dir, sink: None }
+        let store = (!on_disk).then_some(store);
+        Builder { config, store, on_disk, real_time, clock, dir, sink: None }.start().await
     }
 
     pub fn now(&self) -> Timestamp {
@@ -199,6 +196,11 @@ impl TestGateway {
         self.gateway.addresses().https
     }
 
+    /// The database, opened once more, as by another process.
+    pub async fn other_process(&self) -> SqliteStore {
+        SqliteStore::open(&self.config.data_dir.join("keybearer.db")).await.expect("the database")
+    }
+
     // Records, written as another process would: straight into the store.
 
     pub async fn group(&self, id: &str, token_lifetime: Option<Duration>) {
@@ -211,7 +213,7 @@ impl TestGateway {
         let account = Account {
             name: name.parse().expect("an account name"),
             title: String::new(),
-            password: password.map(|password| hash(password.as_bytes())),
+            password: password.map(|password| self.hash(password)),
             suspended: false,
             expires_at: None,
             created_at: self.now(),
@@ -245,7 +247,7 @@ impl TestGateway {
             id: *key.id(),
             account: account.parse().expect("an account name"),
             label: String::new(),
-            hash: hash(key.secret().expose().as_bytes()),
+            hash: self.hash(key.secret().expose()),
             groups: None,
             state: KeyState::Active,
             expires_at: None,
@@ -253,6 +255,12 @@ impl TestGateway {
         };
         assert!(self.store.insert_key(&change(record)).await.expect("stored"));
         key
+    }
+
+    /// A hash with the gateway's own parameters.
+    pub fn hash(&self, secret: &str) -> PasswordHash {
+        let mut hasher = Hasher::new(&self.config.credentials).expect("good parameters");
+        hasher.hash(secret.as_bytes()).expect("a hash")
     }
 
     /// The account `acme` with the password `open sesame` and an endless licence for the sample group; returns its key.
@@ -310,10 +318,6 @@ fn cheap() -> credentials::Settings {
         failures_per_user: often,
         ..credentials::Settings::default()
     }
-}
-
-pub fn hash(secret: &[u8]) -> PasswordHash {
-    Hasher::new(&cheap()).expect("good parameters").hash(secret).expect("a hash")
 }
 
 pub fn group_set(groups: &[&str]) -> Groups {

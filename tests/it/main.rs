@@ -11,4 +11,7 @@ mod wire;
 mod conduct;
 mod contract;
 mod endpoints;
+mod faults;
+mod revocation;
+mod secrets;
 mod tokens;

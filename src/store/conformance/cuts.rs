@@ -34,7 +34,13 @@ pub(crate) async fn a_cut_comes_with_its_change(bench: Bench) {
         made_at: now,
         forget_at: at(101) + LONGEST_TOKEN,
     };
-    let of_account = Revocation { target: Target::Account(name("acme")), ..of_key.clone() };
+    // A token got with the key just after its cut has that for its `iat`; the account's cut must end it too.
+    let of_account = Revocation {
+        target: Target::Account(name("acme")),
+        cutoff: Cutoff(102),
+        forget_at: at(102) + LONGEST_TOKEN,
+        ..of_key.clone()
+    };
     let of_licence =
         Revocation { cutoff: Cutoff(201), made_at: later, forget_at: at(201) + LONGEST_TOKEN, ..of_account.clone() };
     let of_key_for_good =
@@ -55,17 +61,49 @@ pub(crate) async fn a_cut_comes_with_its_change(bench: Bench) {
 }
 
 pub(crate) async fn cutoffs_grow_within_one_second(bench: Bench) {
-    for target in [Target::Key(key_id('k')), Target::Account(name("acme")), Target::All] {
-        for expected in 101..105 {
-            let done = bench.store.revoke(&target, Timestamp::from_millis(100_500), false).await.expect("a revocation");
+    let targets = [Target::Key(key_id('k')), Target::Account(name("acme")), Target::All];
+    for (second, target) in [1000, 2000, 3000].into_iter().zip(targets) {
+        for expected in second + 1..second + 5 {
+            let now = Timestamp::from_millis(second * 1000 + 500);
+            let done = bench.store.revoke(&target, now, false).await.expect("a revocation");
             assert_eq!(done.cutoff, Cutoff(expected), "{target}");
             assert_eq!(done.forget_at, at(expected) + LONGEST_TOKEN);
         }
-        let done = bench.store.revoke(&target, at(90), false).await.expect("a revocation");
-        assert_eq!(done.cutoff, Cutoff(105), "a clock set back does not shrink it");
-        let done = bench.store.revoke(&target, at(400), false).await.expect("a revocation");
-        assert_eq!(done.cutoff, Cutoff(401));
+        let done = bench.store.revoke(&target, at(second - 10), false).await.expect("a revocation");
+        assert_eq!(done.cutoff, Cutoff(second + 5), "a clock set back does not shrink it");
+        let done = bench.store.revoke(&target, at(second + 300), false).await.expect("a revocation");
+        assert_eq!(done.cutoff, Cutoff(second + 301));
     }
+}
+
+/// A token of a key is one of its account and of all: within one second each cut lies beyond those that such a token's
+/// `iat` may be taken from, and not beyond others', or a thousand cuts would put the next token's `iat` far ahead.
+pub(crate) async fn cutoffs_grow_beyond_those_that_share_tokens(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme", "other"]).await;
+    for (id, account) in [('k', "acme"), ('l', "acme"), ('o', "other")] {
+        assert!(store.insert_key(&key(id, account)).await.expect("an insert"));
+    }
+    let (k, l, o) = (Target::Key(key_id('k')), Target::Key(key_id('l')), Target::Key(key_id('o')));
+    let (acme, other) = (Target::Account(name("acme")), Target::Account(name("other")));
+    for (target, expected) in [
+        (&k, 101),
+        (&l, 101),
+        (&acme, 102),
+        (&k, 103),
+        (&o, 101),
+        (&other, 102),
+        (&acme, 104),
+        (&Target::All, 105),
+        (&other, 106),
+        (&l, 106),
+    ] {
+        let done = store.revoke(target, Timestamp::from_millis(100_500), false).await.expect("a revocation");
+        assert_eq!(done.cutoff, Cutoff(expected), "{target}");
+    }
+    store.revoke(&l, at(101), true).await.expect("a revocation");
+    let done = store.revoke(&acme, at(200), false).await.expect("a revocation");
+    assert_eq!(done.cutoff, Cutoff(201), "what is dead for good moves nobody's");
 }
 
 pub(crate) async fn forever_never_shrinks(bench: Bench) {

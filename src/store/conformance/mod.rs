@@ -56,6 +56,7 @@ macro_rules! store_conformance {
             what_must_not_change_stays,
             a_cut_comes_with_its_change,
             cutoffs_grow_within_one_second,
+            cutoffs_grow_beyond_those_that_share_tokens,
             forever_never_shrinks,
             a_token_is_revoked_for_good,
             everything_before_an_instant,

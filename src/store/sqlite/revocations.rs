@@ -103,7 +103,36 @@ impl Write {
     /// Revokes `target`, beyond what was revoked of it before, and tells of it.
     pub(super) async fn revoke(&mut self, target: &Target, now: Timestamp, forever: bool) -> Result<Revocation> {
         let latest = self.latest(target).await?;
-        self.put(rules::revocation(target, latest.as_ref(), now, forever)).await
+        let related = self.related_cutoff(target).await?;
+        self.put(rules::revocation(target, latest.as_ref(), related, now, forever)).await
+    }
+
+    /// The highest cut-off of the targets that share tokens with this one.
+    async fn related_cutoff(&mut self, target: &Target) -> Result<Option<Cutoff>> {
+        // Those of tokens are all for good, and may be many: no condition here reads them.
+        let find = match target {
+            Target::Token(_) => return Ok(None),
+            Target::Key(id) => {
+                sql("SELECT MAX(cutoff) AS cutoff FROM revocations WHERE cutoff < $1 AND (target = 'all' OR \
+                                    target = 'account' AND name = (SELECT account FROM keys WHERE id = $2))")
+                .bind(number(Cutoff::FOREVER.0))
+                .bind(id.to_string())
+            }
+            Target::Account(name) => sql("SELECT MAX(cutoff) AS cutoff FROM revocations WHERE cutoff < $1 AND \
+                                          (target = 'all' OR target = 'key' AND \
+                                          name IN (SELECT id FROM keys WHERE account = $2))")
+            .bind(number(Cutoff::FOREVER.0))
+            .bind(name.to_string()),
+            Target::All => sql("SELECT MAX(cutoff) AS cutoff FROM revocations WHERE cutoff < $1 AND \
+                                target IN ('account', 'key')")
+            .bind(number(Cutoff::FOREVER.0)),
+        };
+        let row = self.row(find).await?;
+        let highest: Option<i64> = match &row {
+            Some(row) => Columns::of(row, "revocations", "cutoff").get("cutoff")?,
+            None => None,
+        };
+        Ok(highest.and_then(|cutoff| u64::try_from(cutoff).ok()).map(Cutoff))
     }
 
     async fn latest(&mut self, target: &Target) -> Result<Option<Revocation>> {

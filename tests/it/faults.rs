@@ -1,0 +1,290 @@
+//! When a part is away or overrun: what goes on, what waits, and that it mends by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keybearer::accounts::{Account, AccountStore};
+use keybearer::clock::Timestamp;
+use keybearer::groups::{Group, GroupStore};
+use keybearer::ids::{AccountName, GroupId, KeyId, LicenceId};
+use keybearer::keys::{Key, KeyStore};
+use keybearer::licences::{Licence, LicenceStore};
+use keybearer::limits::Rate;
+use keybearer::persist::{Error, Result, Update, Updated};
+use keybearer::revocations::{Changes, Revocation, RevocationStore, Target};
+use keybearer::signing::{SigningKey, SigningKeyStore};
+use keybearer::store::MemoryStore;
+
+use crate::forge;
+use crate::gateway::TestGateway;
+
+/// A store that can be away.
+#[derive(Debug, Default)]
+struct Faulty {
+    inner: MemoryStore,
+    away: AtomicBool,
+}
+
+impl Faulty {
+    fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    fn inner(&self) -> Result<&MemoryStore> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(Error::Unavailable("the wire was cut at db.internal:5432".into())),
+            false => Ok(&self.inner),
+        }
+    }
+}
+
+/// Hands calls on while the store is there.
+macro_rules! hand_on {
+    ($trait:ident { $(fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty;)* }) => {
+        #[async_trait]
+        impl $trait for Faulty {
+            $(async fn $name(&self, $($arg: $type),*) -> Result<$out> {
+                self.inner()?.$name($($arg),*).await
+            })*
+        }
+    };
+}
+
+hand_on!(AccountStore {
+    fn insert_account(account: &Account) -> bool;
+    fn account(name: &AccountName) -> Option<Account>;
+    fn accounts() -> Vec<Account>;
+    fn update_account(name: &AccountName, change: &(dyn Fn(Account) -> Update<Account> + Send + Sync)) -> Updated<Account>;
+});
+hand_on!(GroupStore {
+    fn insert_group(group: &Group) -> bool;
+    fn group(id: &GroupId) -> Option<Group>;
+    fn groups() -> Vec<Group>;
+    fn replace_group(group: &Group) -> bool;
+    fn delete_group(id: &GroupId) -> bool;
+});
+hand_on!(KeyStore {
+    fn insert_key(key: &Key) -> bool;
+    fn key(id: &KeyId) -> Option<Key>;
+    fn keys(of: Option<&AccountName>) -> Vec<Key>;
+    fn update_key(id: &KeyId, change: &(dyn Fn(Key) -> Update<Key> + Send + Sync)) -> Updated<Key>;
+});
+hand_on!(LicenceStore {
+    fn insert_licence(licence: &Licence) -> bool;
+    fn licence(id: &LicenceId) -> Option<Licence>;
+    fn licences(of: Option<&AccountName>) -> Vec<Licence>;
+    fn update_licence(id: &LicenceId, change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync)) -> Updated<Licence>;
+});
+hand_on!(RevocationStore {
+    fn revoke(target: &Target, now: Timestamp, forever: bool) -> Revocation;
+    fn revoke_all_before(before: Timestamp, now: Timestamp) -> Revocation;
+    fn revocations(now: Timestamp) -> Vec<Revocation>;
+    fn forget(now: Timestamp) -> u64;
+    fn version() -> u64;
+    fn changes_since(version: u64) -> Changes;
+});
+hand_on!(SigningKeyStore {
+    fn signing_keys() -> Vec<SigningKey>;
+    fn update_signing_keys(change: &(dyn Fn(Vec<SigningKey>) -> Update<Vec<SigningKey>> + Send + Sync)) -> Vec<SigningKey>;
+});
+
+/// Lets the gateway's own tasks run, until it says that it is ready, or is not.
+async fn until_ready(gateway: &TestGateway, ready: bool) {
+    for _ in 0..200 {
+        gateway.advance(Duration::from_millis(250));
+        if (gateway.get("/health/ready").await.status == 200) == ready {
+            return;
+        }
+    }
+    panic!("readiness is not {ready}");
+}
+
+#[tokio::test]
+async fn with_the_store_away_what_was_known_before_goes_on_and_all_mends_by_itself() {
+    let store = Arc::new(Faulty::default());
+    let gateway = TestGateway::build().store(Arc::clone(&store) as _).start().await;
+    let (key, cold) = (gateway.acme().await, gateway.key("acme").await);
+    let soon = gateway.now() + Duration::from_secs(300);
+    let ending = gateway.key_with("acme", |key| Key { expires_at: Some(soon), ..key }).await;
+    let token = gateway.token(&key).await;
+    gateway.token(&ending).await;
+    assert_eq!(gateway.get("/health/ready").await.status, 200);
+
+    store.set_away(true);
+    until_ready(&gateway, false).await;
+    let not_ready = gateway.get("/health/ready").await;
+    assert_eq!((not_ready.status, not_ready.body.as_str()), (503, "{\"status\":\"not ready\"}"), "without detail");
+    assert_eq!(gateway.admin("GET", "/health/ready").await.status, 503);
+    assert_eq!(gateway.get("/health/live").await.status, 200, "the process lives");
+    assert_eq!(gateway.metric("keybearer_store_reachable").await, 0.0);
+
+    // Past every limit of what is taken for fresh.
+    gateway.advance(Duration::from_secs(120));
+    let forged = forge::ours().with_claims(&forge::good_claims(gateway.now()));
+    for token in [&token, &forged] {
+        assert_eq!(gateway.get("/sample/x").bearer(token).await.status, 200, "tokens need no store");
+    }
+    gateway.get("/whoami").bearer("nonsense").await.assert_invalid_token();
+    let renewed = gateway.token_call(&key).await;
+    assert_eq!(gateway.get("/sample/x").bearer(renewed.token()).await.status, 200, "verified before, verified still");
+    assert_eq!(gateway.get("/demo").await.status, 200);
+    for call in [
+        gateway.token_call(&cold),
+        gateway.get("/token").basic("acme", "open sesame"),
+        gateway.get("/token").basic("nobody", "password"),
+    ] {
+        let answer = call.await;
+        let problem = answer.problem(503, "unavailable");
+        assert_eq!(answer.header("retry-after"), Some("5"));
+        assert!(!problem.to_string().contains("db.internal"), "nothing of the inside: {problem}");
+    }
+
+    // What the clock alone can tell is told.
+    gateway.advance(Duration::from_secs(300));
+    gateway.token_call(&ending).await.problem(401, "invalid-credentials");
+
+    store.set_away(false);
+    until_ready(&gateway, true).await;
+    assert_eq!(gateway.metric("keybearer_store_reachable").await, 1.0);
+    assert_eq!(gateway.token_call(&cold).await.status, 200);
+    assert_eq!(gateway.token_call(&key).await.status, 200);
+    gateway.get("/token").basic("nobody", "password").await.problem(401, "invalid-credentials");
+}
+
+/// What was decided while the store was away is in force when it is back.
+#[tokio::test]
+async fn a_revocation_made_while_the_store_was_away_is_in_force_when_it_is_back() {
+    let store = Arc::new(Faulty::default());
+    let gateway = TestGateway::build().store(Arc::clone(&store) as _).start().await;
+    let key = gateway.acme().await;
+    let token = gateway.token(&key).await;
+    store.set_away(true);
+    until_ready(&gateway, false).await;
+    // Another process still reaches it.
+    let revoked = store.inner.revoke(&Target::Key(*key.id()), gateway.now(), true).await;
+    revoked.expect("stored");
+    assert_eq!(gateway.get("/whoami").bearer(&token).await.status, 200, "nobody has told this one");
+    store.set_away(false);
+    until_ready(&gateway, true).await;
+    gateway.get("/whoami").bearer(&token).await.assert_invalid_token();
+}
+
+/// A token got from memory while the store was away dies by a revocation that was decided meanwhile, whenever it was issued.
+#[tokio::test]
+async fn a_token_issued_while_the_store_was_away_does_not_escape_a_revocation() {
+    let store = Arc::new(Faulty::default());
+    let gateway = TestGateway::build().store(Arc::clone(&store) as _).start().await;
+    let key = gateway.acme().await;
+    gateway.token(&key).await;
+    store.set_away(true);
+    until_ready(&gateway, false).await;
+    store.inner.revoke(&Target::Key(*key.id()), gateway.now(), false).await.expect("stored");
+    gateway.advance(Duration::from_secs(60));
+    let token = gateway.token(&key).await;
+    store.set_away(false);
+    until_ready(&gateway, true).await;
+    gateway.get("/whoami").bearer(&token).await.assert_invalid_token();
+    let renewed = gateway.token(&key).await;
+    assert_eq!(gateway.get("/whoami").bearer(&renewed).await.status, 200);
+}
+
+/// A flood of strangers fills the hashing queue and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
+    let build = TestGateway::build().with(|config| {
+        (config.credentials.hashing_threads, config.credentials.hashing_queue) = (1, 1);
+        (config.credentials.argon2_memory_kib, config.credentials.argon2_iterations) = (8 * 1024, 8);
+    });
+    let gateway = Arc::new(build.start().await);
+    let key = gateway.acme().await;
+    let token = gateway.token(&key).await;
+    let flood: Vec<_> = (0..24)
+        .map(|n| {
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move {
+                let user = ["acme", "nobody"][n % 2];
+                gateway.get("/token").basic(user, &format!("wrong {n}")).await
+            })
+        })
+        .collect();
+    let mut served = 0;
+    while !flood.iter().all(|call| call.is_finished()) {
+        assert_eq!(gateway.token_call(&key).await.status, 200, "verified a moment ago");
+        assert_eq!(gateway.get("/whoami").bearer(&token).await.status, 200);
+        served += 1;
+    }
+    assert!(served > 0);
+    let (mut refused, mut wrong) = (0, 0);
+    for call in flood {
+        let answer = call.await.expect("no panic");
+        match answer.status {
+            503 => {
+                answer.problem(503, "unavailable");
+                assert_eq!(answer.header("retry-after"), Some("1"));
+                refused += 1;
+            }
+            _ => {
+                answer.problem(401, "invalid-credentials");
+                wrong += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && wrong > 0, "{refused} refused, {wrong} wrong");
+    assert_eq!(gateway.get("/token").basic("acme", "open sesame").await.status, 200, "and it is over when it is over");
+}
+
+/// §1: 429 with `Retry-After` after repeated failures from one address, and for one user-id; neither locks out a caller
+/// whose credential was verified a moment ago.
+#[tokio::test]
+async fn repeated_failures_are_throttled_by_address_and_by_user_id() {
+    let build = TestGateway::build().behind_proxy(&["127.0.0.0/8"]).with(|config| {
+        config.credentials.failures_per_address = Rate::new(4, Duration::from_secs(60));
+        config.credentials.failures_per_user = Rate::new(6, Duration::from_secs(60));
+    });
+    let gateway = build.start().await;
+    let key = gateway.acme().await;
+    let cold = gateway.key("acme").await;
+    gateway.account("other", Some("password")).await;
+    gateway.licence("other", &["sample"], None).await;
+    let from = |address: &str| {
+        gateway.by_proxy("/token").header("x-forwarded-proto", "https").header("x-forwarded-for", address)
+    };
+    assert_eq!(from("192.0.2.1").key(&key).await.status, 200);
+    // Successes cost nothing, however many.
+    for _ in 0..10 {
+        assert_eq!(from("192.0.2.1").key(&key).await.status, 200);
+    }
+
+    for n in 0..4 {
+        from("192.0.2.1").basic("acme", &format!("wrong {n}")).await.problem(401, "invalid-credentials");
+    }
+    let throttled = from("192.0.2.1").basic("acme", "wrong").await;
+    throttled.problem(429, "too-many-requests");
+    assert_eq!(throttled.header("retry-after"), Some("15"), "four a minute");
+    assert_eq!(from("192.0.2.1").basic("other", "password").await.status, 429, "whatever is tried, right or wrong");
+    assert_eq!(from("192.0.2.1").key(&cold).await.status, 429);
+    assert_eq!(from("192.0.2.1").key(&key).await.status, 200, "but for what was verified a moment ago");
+    assert_eq!(from("192.0.2.2").basic("other", "password").await.status, 200, "elsewhere nothing is amiss");
+
+    // The user-id, tried from anywhere: two more make six.
+    for address in ["192.0.2.3", "192.0.2.4"] {
+        from(address).basic("acme", "wrong").await.problem(401, "invalid-credentials");
+    }
+    let throttled = from("192.0.2.5").basic("acme", "open sesame").await;
+    throttled.problem(429, "too-many-requests");
+    assert_eq!(throttled.header("retry-after"), Some("10"), "six a minute");
+    assert_eq!(from("192.0.2.5").basic("other", "password").await.status, 200, "another user-id is another");
+    assert_eq!(from("192.0.2.5").key(&cold).await.status, 200, "an account's keys do not hang on its name");
+
+    // Neither is for ever, and being refused does not prolong it.
+    gateway.advance(Duration::from_secs(15));
+    assert_eq!(from("192.0.2.1").basic("acme", "open sesame").await.status, 200);
+    // Verified now, it is not locked out by others who try its name.
+    for n in 0..20 {
+        let _ = from(&format!("198.51.100.{n}")).basic("acme", "wrong").await;
+    }
+    assert_eq!(from("198.51.100.77").basic("acme", "wrong").await.status, 429);
+    assert_eq!(from("192.0.2.9").basic("acme", "open sesame").await.status, 200);
+}
