@@ -1,0 +1,14 @@
+//! The real program as its operator runs it: processes, signals, sockets, files and disks.
+//!
+//! Every test has an installation of its own (a folder, a configuration, free ports), and every wait polls a condition and
+//! ends. What a machine cannot do is printed as SKIPPED with its reason.
+
+mod bad_input;
+mod cli_and_server;
+mod durability;
+mod https;
+mod installation;
+mod output;
+mod peers;
+mod poll;
+mod signals;
