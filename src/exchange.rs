@@ -1,17 +1,23 @@
-//! The exchange: what layers and doors tell each other about one request and its answer.
+//! The exchange: what layers and doors know and tell each other about one request and its answer.
 //!
-//! [`Origin`] travels with the request, [`Verdict`] with the answer; [`Refusal`] is an answer that says no.
+//! [`Exchange`] travels with the request; [`Refusal`] is an answer that says no.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use crate::access::Permit;
 use crate::clock::Timestamp;
 use crate::ids::{RequestId, TokenId};
 use crate::limits;
@@ -19,9 +25,9 @@ use crate::problem::{Kind, Problem};
 use crate::registry::Principal;
 use crate::routes::{Route, RouteTable};
 
-/// Where a request came from, and where it goes.
-#[derive(Debug, Clone)]
-pub struct Origin {
+/// One request from its head to its log line. Shared, so that nothing has to ride on the answer.
+#[derive(Debug)]
+pub struct Exchange {
     /// Its number.
     pub request: RequestId,
     /// When its header section was complete: the time that its access is decided for.
@@ -30,6 +36,65 @@ pub struct Origin {
     pub client: IpAddr,
     /// The route of its path.
     pub route: Located,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query as received, where it has any.
+    pub target: Option<PathAndQuery>,
+    /// The version of HTTP it came by.
+    pub version: Version,
+    permit: OnceLock<Permit>,
+    verdict: OnceLock<Verdict>,
+}
+
+impl Exchange {
+    /// A request that nothing is decided about yet.
+    pub fn new(request: RequestId, at: Timestamp, client: IpAddr, route: Located, head: &Parts) -> Self {
+        Self {
+            request,
+            at,
+            client,
+            route,
+            method: head.method.clone(),
+            target: head.uri.path_and_query().cloned(),
+            version: head.version,
+            permit: OnceLock::new(),
+            verdict: OnceLock::new(),
+        }
+    }
+
+    /// The exchange that a request belongs to.
+    pub fn of<B>(request: &Request<B>) -> Option<&Arc<Self>> {
+        request.extensions().get()
+    }
+
+    /// The right to proceed, on a secured route.
+    pub fn permit(&self) -> Option<&Permit> {
+        self.permit.get()
+    }
+
+    /// Access was granted. Only who has a permit can say so.
+    pub fn granted(&self, permit: Permit) {
+        let _ = self.permit.set(permit);
+    }
+
+    /// What else the request log should know. The first word counts.
+    pub fn note(&self, verdict: Verdict) {
+        let _ = self.verdict.set(verdict);
+    }
+
+    /// Why it was refused, if it was.
+    pub fn reason(&self) -> Option<&'static str> {
+        self.verdict.get().and_then(|verdict| verdict.reason)
+    }
+
+    /// Who asked, as far as that is proven, and the token that was presented or issued.
+    pub fn who(&self) -> Option<(&Principal, TokenId)> {
+        match (self.verdict.get(), self.permit.get()) {
+            (Some(Verdict { who: Some((principal, token)), .. }), _) => Some((principal, *token)),
+            (_, Some(permit)) => Some((permit.principal(), permit.token())),
+            _ => None,
+        }
+    }
 }
 
 /// A path found in the route table, or not.
@@ -67,15 +132,13 @@ impl Located {
     }
 }
 
-/// What the request log should know of an answer.
-#[derive(Debug, Clone, Default)]
+/// What the request log should know of an answer that a permit does not say.
+#[derive(Debug, Default)]
 pub struct Verdict {
     /// A stable word: why it was refused, or nothing.
     pub reason: Option<&'static str>,
-    /// Who asked, as far as that is proven.
-    pub principal: Option<Arc<Principal>>,
-    /// The token that was presented or issued.
-    pub token: Option<TokenId>,
+    /// Who asked, and the token that was presented or issued.
+    pub who: Option<(Arc<Principal>, TokenId)>,
 }
 
 /// An answer that says no: a problem with its headers.
@@ -131,8 +194,7 @@ impl Refusal {
 
     /// Who was refused.
     pub fn of(mut self, principal: Arc<Principal>, token: TokenId) -> Self {
-        self.0.verdict.principal = Some(principal);
-        self.0.verdict.token = Some(token);
+        self.0.verdict.who = Some((principal, token));
         self
     }
 
@@ -141,14 +203,14 @@ impl Refusal {
         self.0.kind
     }
 
-    /// The answer to `request`.
-    pub fn into_response(self, request: RequestId) -> Response<Body> {
+    /// The answer, noted in the exchange.
+    pub fn into_response(self, exchange: &Exchange) -> Response<Body> {
         let Refused { kind, problem, verdict, challenge, allow, retry_after } = *self.0;
-        let mut response = Response::new(Body::from(problem.instance(request).to_json()));
+        let mut response = Response::new(Body::from(problem.instance(exchange.request).to_json()));
         *response.status_mut() = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.headers_mut() = PRIVATE_JSON.clone();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(challenge) = challenge {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
@@ -158,15 +220,41 @@ impl Refusal {
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response.extensions_mut().insert(verdict);
+        exchange.note(verdict);
         response
     }
 }
 
-/// A JSON answer.
-pub fn json(body: impl Into<Body>) -> Response<Body> {
+/// The headers that every answer has but for its number: HTTPS from now on (RFC 6797), and no guessing at content types.
+/// Copying them costs less than inserting one.
+static COMMON: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+});
+
+/// The headers of an answer that only its caller may keep (RFC 9111 §5.2.2.5), in JSON.
+static PRIVATE_JSON: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut headers = COMMON.clone();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers
+});
+
+/// Puts the headers on an answer that every one has, where they are not there yet.
+pub fn with_common_headers(response: &mut Response<Body>) {
+    if !response.headers().contains_key(STRICT_TRANSPORT_SECURITY) {
+        for (name, value) in COMMON.iter() {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+}
+
+/// A JSON answer that only its caller may keep.
+pub fn private_json(body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.headers_mut() = PRIVATE_JSON.clone();
     response
 }
 

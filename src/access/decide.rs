@@ -46,7 +46,12 @@ pub enum Denial {
         in_query: bool,
     },
     /// The token is not valid (any more).
-    Invalid(Invalid),
+    Invalid {
+        /// Why.
+        why: Invalid,
+        /// Whose it was, when it was good once.
+        session: Option<Session>,
+    },
     /// The token is valid and does not reach this route.
     Scope {
         /// A group that would.
@@ -127,7 +132,7 @@ impl Gate {
         let session = self.authenticate(presented, now)?;
         if session.principal().is_demo() && !self.demo_is_open {
             // A token of the time when it was open, still within its life.
-            return Err(Denial::Invalid(Invalid::Revoked));
+            return Err(Denial::Invalid { why: Invalid::Revoked, session: Some(session) });
         }
         if let Audience::AnyOf(groups) = audience
             && !groups.iter().any(|group| session.principal().reaches(group))
@@ -145,22 +150,23 @@ impl Gate {
 
     /// The session of a presented token: by its digest when it is known here, by its signature when not.
     fn authenticate(&self, presented: Presented<'_>, now: Timestamp) -> Result<Session, Denial> {
+        let refused = |why, session| Denial::Invalid { why, session };
         let jwt = match presented {
             Presented::Bearer(jwt) => jwt,
             Presented::Nothing => return Err(Denial::Missing { in_query: false }),
             Presented::InQuery => return Err(Denial::Missing { in_query: true }),
         };
         if jwt.len() > LARGEST {
-            return Err(Denial::Invalid(Invalid::TooLarge));
+            return Err(refused(Invalid::TooLarge, None));
         }
         let digest = Digest::of(jwt);
         match self.registry.look_up(&digest, now) {
             Lookup::Live(session) => Ok(session),
-            Lookup::Expired => Err(Denial::Invalid(Invalid::Expired)),
-            Lookup::Revoked => Err(Denial::Invalid(Invalid::Revoked)),
+            Lookup::Expired(session) => Err(refused(Invalid::Expired, Some(session))),
+            Lookup::Revoked(session) => Err(refused(Invalid::Revoked, Some(session))),
             Lookup::Unknown => {
-                let token = self.verifier.verify(jwt, now).map_err(Denial::Invalid)?;
-                self.registry.admit(digest, &token, now).ok_or(Denial::Invalid(Invalid::Revoked))
+                let token = self.verifier.verify(jwt, now).map_err(|why| refused(why, None))?;
+                self.registry.admit(digest, &token, now).ok_or(refused(Invalid::Revoked, None))
             }
         }
     }

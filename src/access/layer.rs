@@ -3,22 +3,23 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use axum::body::Body;
+use axum::response::IntoResponse;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{Denial, Gate, Permit, Presented, Settings};
-use crate::exchange::{Origin, Refusal, Verdict, quotable};
+use super::{Denial, Gate, Presented, Settings};
+use crate::exchange::{Exchange, Refusal, quotable};
 use crate::problem::Kind;
 use crate::routes::Audience;
 use crate::tokens::Invalid;
 
-/// Lets a request through to the inner service only with a [`Permit`], which it finds in the request's extensions; on a
-/// public route without one.
+/// Lets a request through to the inner service only with a [`Permit`](super::Permit), which it leaves in the request's
+/// [`Exchange`]; on a public route without one.
 #[derive(Debug, Clone)]
 pub struct RequireAccess {
     shared: Arc<Shared>,
@@ -69,56 +70,37 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match self.shared.verdict(&request) {
-            Ok(None) => AccessFuture::Inner { inner: self.inner.call(request), verdict: None },
-            Ok(Some(permit)) => {
-                let verdict = Verdict {
-                    reason: None,
-                    principal: Some(Arc::clone(permit.principal())),
-                    token: Some(permit.token()),
-                };
-                request.extensions_mut().insert(permit);
-                AccessFuture::Inner { inner: self.inner.call(request), verdict: Some(verdict) }
-            }
-            Err(response) => AccessFuture::Refused { response: Some(response) },
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(exchange) = Exchange::of(&request) else {
+            // Nothing reaches this layer without an exchange; if a change of the stack lost it, nothing passes.
+            let response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            return AccessFuture::Refused { response: Some(Box::new(response)) };
+        };
+        match self.shared.verdict(exchange, &request) {
+            Ok(()) => AccessFuture::Inner { inner: self.inner.call(request) },
+            Err(refusal) => AccessFuture::Refused { response: Some(Box::new(refusal.into_response(exchange))) },
         }
     }
 }
 
 impl Shared {
-    /// A permit, nothing where nothing is asked, or the answer that refuses. Not async: it can be tested as it is.
-    fn verdict(&self, request: &Request<Body>) -> Result<Option<Permit>, Box<Response<Body>>> {
-        let Some(origin) = request.extensions().get::<Origin>() else {
-            // Nothing reaches this layer without an origin; if a change of the stack lost it, nothing passes.
-            let refusal = Refusal::new(Kind::Internal, "no_origin", "The request could not be handled.");
-            return Err(Box::new(refusal.into_response(crate::ids::RequestId(0))));
-        };
-        let route = origin.route.route();
-        let refuse = |refusal: Refusal| Box::new(refusal.into_response(origin.request));
+    /// Leaves a permit in the exchange, or nothing where nothing is asked, or refuses. Not async: it can be tested as it is.
+    fn verdict(&self, exchange: &Exchange, request: &Request<Body>) -> Result<(), Refusal> {
+        let route = exchange.route.route();
         let audience = route.map_or(&Audience::Token, |route| &route.audience);
-        let permit = match audience {
-            Audience::Public => None,
-            secured => {
-                let presented = presented(request.headers(), request.uri().query());
-                let permit = self.gate.decide(secured, presented, origin.client, origin.at);
-                Some(permit.map_err(|denial| refuse(self.refusal(denial)))?)
-            }
-        };
-        let told = |refusal: Refusal| match &permit {
-            Some(permit) => refusal.of(Arc::clone(permit.principal()), permit.token()),
-            None => refusal,
-        };
+        if *audience != Audience::Public {
+            let presented = presented(request.headers(), request.uri().query());
+            let permit = self.gate.decide(audience, presented, exchange.client, exchange.at);
+            exchange.granted(permit.map_err(|denial| self.refusal(denial))?);
+        }
         let Some(route) = route else {
-            let refusal = Refusal::new(Kind::NotFound, "not_found", "There is nothing at this path.");
-            return Err(refuse(told(refusal)));
+            return Err(Refusal::new(Kind::NotFound, "not_found", "There is nothing at this path."));
         };
         if !route.answers(request.method().as_str()) {
             let detail = format!("This path answers {}.", route.allow);
-            let refusal = Refusal::new(Kind::MethodNotAllowed, "method_not_allowed", detail).allow(&route.allow);
-            return Err(refuse(told(refusal)));
+            return Err(Refusal::new(Kind::MethodNotAllowed, "method_not_allowed", detail).allow(&route.allow));
         }
-        Ok(permit)
+        Ok(())
     }
 
     fn refusal(&self, denial: Denial) -> Refusal {
@@ -134,16 +116,21 @@ impl Shared {
                 };
                 Refusal::new(Kind::MissingToken, reason, detail).challenge(self.bare_challenge.clone())
             }
-            Denial::Invalid(invalid) => {
-                let description = invalid.description();
-                let detail = match invalid {
+            Denial::Invalid { why, session } => {
+                let description = why.description();
+                let detail = match why {
                     Invalid::Expired | Invalid::Revoked => format!("{description}. Get a new one at /token."),
                     _ => format!("{description}."),
                 };
-                Refusal::new(Kind::InvalidToken, invalid.word(), detail).challenge(challenge(&format!(
+                let challenge = challenge(&format!(
                     "Bearer realm=\"{}\", error=\"invalid_token\", error_description=\"{description}\"",
                     self.realm
-                )))
+                ));
+                let refusal = Refusal::new(Kind::InvalidToken, why.word(), detail).challenge(challenge);
+                match session {
+                    Some(session) => refusal.of(Arc::clone(session.principal()), session.id()),
+                    None => refusal,
+                }
             }
             Denial::Scope { missing, session } => {
                 let ask = ask_for_licence(self.contact.as_deref());
@@ -196,7 +183,7 @@ pin_project! {
     #[derive(Debug)]
     pub enum AccessFuture<F> {
         /// It was let through.
-        Inner { #[pin] inner: F, verdict: Option<Verdict> },
+        Inner { #[pin] inner: F },
         /// It was not.
         Refused { response: Option<Box<Response<Body>>> },
     }
@@ -210,17 +197,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            AccessProjection::Inner { inner, verdict } => {
-                let mut response = ready!(inner.poll(cx))?;
-                if let Some(mut verdict) = verdict.take() {
-                    // A door may have given a reason of its own.
-                    if let Some(own) = response.extensions().get::<Verdict>() {
-                        verdict.reason = own.reason;
-                    }
-                    response.extensions_mut().insert(verdict);
-                }
-                Poll::Ready(Ok(response))
-            }
+            AccessProjection::Inner { inner } => inner.poll(cx),
             AccessProjection::Refused { response } => {
                 Poll::Ready(Ok(*response.take().expect("a future is not polled after it is ready")))
             }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, PRAGMA};
+use http::header::{AUTHORIZATION, PRAGMA};
 use http::{HeaderValue, Request, Response};
 use serde::Serialize;
 
 use crate::client_addr;
 use crate::clock::Clock;
 use crate::credentials::{NotSpecified, Outcome, Presented, Verifier};
-use crate::exchange::{Origin, Refusal, Verdict, json, quotable, read_body};
+use crate::exchange::{Exchange, Refusal, Verdict, private_json, quotable, read_body};
 use crate::groups::demo;
 use crate::ids::scope;
 use crate::limits::{Limiter, Rate};
@@ -81,21 +81,22 @@ impl TokenEndpoint {
     }
 
     /// Answers a request.
-    pub async fn respond(&self, origin: Origin, request: Request<Body>) -> Response<Body> {
-        match self.issue(&origin, request).await {
+    pub async fn respond(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
+        match self.issue(exchange, request).await {
             Ok(response) => response,
-            Err(refusal) => refusal.into_response(origin.request),
+            Err(refusal) => refusal.into_response(exchange),
         }
     }
 
-    async fn issue(&self, origin: &Origin, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+    async fn issue(&self, exchange: &Exchange, request: Request<Body>) -> Result<Response<Body>, Refusal> {
         let (head, body) = request.into_parts();
         let presented = self.presented(head.headers.get(AUTHORIZATION))?;
         // The plain dialect takes nothing from the content; it is read so that the connection can go on.
         read_body(body, IGNORED_CONTENT, IGNORED_TIME).await?;
-        let grant = self.granted(self.parts.credentials.verify(presented, origin.client).await)?;
-        let (issued, session) = self.signed(&grant, origin.client)?;
-        Ok(self.answer(&issued, &session))
+        let grant = self.granted(self.parts.credentials.verify(presented, exchange.client).await)?;
+        let (issued, session) = self.signed(&grant, exchange.client)?;
+        exchange.note(Verdict { reason: None, who: Some((Arc::clone(session.principal()), session.id())) });
+        Ok(self.answer(&issued))
     }
 
     /// What was presented: 400 when it was not specified.
@@ -160,7 +161,7 @@ impl TokenEndpoint {
         Ok((issued, session))
     }
 
-    fn answer(&self, issued: &Issued, session: &Session) -> Response<Body> {
+    fn answer(&self, issued: &Issued) -> Response<Body> {
         let jwt = issued.jwt.expose();
         let answer = Answer {
             token: jwt,
@@ -169,15 +170,8 @@ impl TokenEndpoint {
             expires_in: issued.token.expires_at.saturating_sub(self.parts.clock.now().secs()),
             scope: scope(&issued.token.groups),
         };
-        let mut response = json(serde_json::to_vec(&answer).unwrap_or_default());
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        response.extensions_mut().insert(Verdict {
-            reason: None,
-            principal: Some(Arc::clone(session.principal())),
-            token: Some(session.id()),
-        });
+        let mut response = private_json(serde_json::to_vec(&answer).unwrap_or_default());
+        response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
         response
     }
 

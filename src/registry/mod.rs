@@ -105,9 +105,9 @@ pub enum Lookup {
     /// It is live.
     Live(Session),
     /// It had expired, and was evicted just now.
-    Expired,
+    Expired(Session),
     /// It was revoked, and was evicted just now.
-    Revoked,
+    Revoked(Session),
     /// Nothing: it must be verified.
     Unknown,
 }
@@ -183,13 +183,13 @@ impl Registry {
             if self.evict(digest) {
                 self.on_read.fetch_add(1, Ordering::Relaxed);
             }
-            return Lookup::Expired;
+            return Lookup::Expired(session);
         }
         if self.is_revoked(&session) {
             if self.evict(digest) {
                 self.revoked.fetch_add(1, Ordering::Relaxed);
             }
-            return Lookup::Revoked;
+            return Lookup::Revoked(session);
         }
         Lookup::Live(session)
     }

@@ -35,7 +35,7 @@ fn a_session_is_live_until_its_expiry_and_evicted_when_read_at_it() {
     let registry = Registry::new(100);
     let digest = admit(&registry, &token("acme", 60));
     assert!(matches!(registry.look_up(&digest, NOW + Duration::from_millis(59_999)), Lookup::Live(_)));
-    assert!(matches!(registry.look_up(&digest, NOW + Duration::from_secs(60)), Lookup::Expired));
+    assert!(matches!(registry.look_up(&digest, NOW + Duration::from_secs(60)), Lookup::Expired(_)));
     assert!(matches!(registry.look_up(&digest, NOW), Lookup::Unknown), "it is gone, not hidden");
     assert_eq!((registry.len(), registry.evictions().on_read), (0, 1));
 }

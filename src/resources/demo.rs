@@ -4,13 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Response};
+use http::Response;
 use serde::Serialize;
 
 use crate::clock::{Clock, Timestamp};
 use crate::credentials::Verifier;
-use crate::exchange::json;
+use crate::exchange::private_json;
 use crate::groups::demo;
 use crate::registry::{Digest, Lookup, Registry};
 use crate::secret::Secret;
@@ -132,7 +131,7 @@ impl Demo {
         left * 2 >= life
             && match self.registry.look_up(&digest, now) {
                 Lookup::Live(_) => true,
-                Lookup::Expired | Lookup::Revoked => false,
+                Lookup::Expired(_) | Lookup::Revoked(_) => false,
                 // It was evicted, to make room or because someone presented it after it was revoked.
                 Lookup::Unknown => self.registry.admit(digest, &issued.token, now).is_some(),
             }
@@ -164,9 +163,7 @@ impl Demo {
                 format!("{curl} -H 'Authorization: Bearer {token}' {base_url}/demo/time"),
             ],
         };
-        let mut response = json(serde_json::to_vec_pretty(&view).unwrap_or_default());
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+        Ok(private_json(serde_json::to_vec_pretty(&view).unwrap_or_default()))
     }
 }
 

@@ -10,9 +10,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 use serde::Serialize;
 
-use super::private;
 use crate::access::Permit;
-use crate::exchange::{Origin, json};
+use crate::exchange::{Exchange, private_json};
 
 const BLANK: &str = "[redacted]";
 
@@ -38,23 +37,23 @@ struct Content<'a> {
 }
 
 /// Shows a request to whoever sent it. `key_mark` is what keys begin with.
-pub fn echo(_permit: &Permit, origin: &Origin, head: &Parts, content: &Bytes, key_mark: &str) -> Response<Body> {
+pub fn echo(_permit: &Permit, exchange: &Exchange, head: &Parts, content: &Bytes, key_mark: &str) -> Response<Body> {
     let text = std::str::from_utf8(content).ok();
     let view = Echo {
         method: head.method.as_str(),
         path: blank_path(head.uri.path(), key_mark),
         query: head.uri.query().map(|query| blank_query(query, key_mark)),
         http_version: format!("{:?}", head.version),
-        client: origin.client.to_string(),
+        client: exchange.client.to_string(),
         headers: headers(&head.headers, key_mark),
         content: Content {
             bytes: content.len(),
             text: text.filter(|text| !text.is_empty()),
             base64: text.is_none().then(|| STANDARD.encode(content)),
         },
-        request_id: origin.request.to_string(),
+        request_id: exchange.request.to_string(),
     };
-    private(json(serde_json::to_vec_pretty(&view).unwrap_or_default()))
+    private_json(serde_json::to_vec_pretty(&view).unwrap_or_default())
 }
 
 /// Lines of one name are one value with commas (RFC 9110 §5.3).

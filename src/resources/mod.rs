@@ -8,13 +8,12 @@ use std::cell::RefCell;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Response};
+use http::Response;
 use serde::Serialize;
 
 use crate::access::Permit;
 use crate::clock::Timestamp;
-use crate::exchange::json;
+use crate::exchange::private_json;
 use crate::groups;
 use crate::ids::GroupId;
 use crate::tokens::Client;
@@ -36,7 +35,7 @@ pub fn time(_permit: &Permit, now: Timestamp) -> Response<Body> {
         }
         body.clone()
     });
-    private(json(body))
+    private_json(body)
 }
 
 #[derive(Serialize)]
@@ -93,11 +92,5 @@ pub fn whoami(permit: &Permit, now: Timestamp, demo: &groups::demo::Settings) ->
         },
         limits,
     };
-    private(json(serde_json::to_vec(&view).unwrap_or_default()))
-}
-
-/// What only the caller may keep: an answer to a token is nobody else's (RFC 9111 §3.5).
-fn private(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    private_json(serde_json::to_vec(&view).unwrap_or_default())
 }

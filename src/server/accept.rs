@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::connection::{Connection, Watched};
+use super::connection::{Connection, Tcp, Watched};
 use super::exposure::Exposure;
 use super::front::Serving;
 use crate::problem::{Kind, Problem};
@@ -59,9 +59,9 @@ impl TlsDoor {
 type Accepting<S, F> = Pin<Box<dyn Future<Output = io::Result<(Watched<S>, Serving<F>)>> + Send>>;
 
 impl<F: Send + 'static> Accept<TcpStream, Serving<F>> for TlsDoor {
-    type Stream = Watched<TlsStream<TcpStream>>;
+    type Stream = Watched<TlsStream<Tcp>>;
     type Service = Serving<F>;
-    type Future = Accepting<TlsStream<TcpStream>, F>;
+    type Future = Accepting<TlsStream<Tcp>, F>;
 
     fn accept(&self, tcp: TcpStream, serving: Serving<F>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
@@ -82,7 +82,7 @@ impl<F: Send + 'static> Accept<TcpStream, Serving<F>> for TlsDoor {
                 shared.answer_in_the_clear(tcp, &connection).await;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a request in the clear"));
             }
-            let handshake = TlsAcceptor::from(shared.config.get_inner()).accept(tcp);
+            let handshake = TlsAcceptor::from(shared.config.get_inner()).accept(Tcp(tcp));
             let tls = timeout_at(until, handshake).await.map_err(slow)?.inspect_err(|_| {
                 shared.metrics.handshakes_failed.inc();
             })?;

@@ -10,13 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use tower::Service;
 
 use super::health::Health;
-use crate::access::Permit;
-use crate::exchange::{Origin, Refusal, json, read_body};
+use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::oauth::{self, TokenEndpoint};
 use crate::portal::{self, Portal};
 use crate::problem::Kind;
@@ -94,21 +94,23 @@ impl Service<Request<Body>> for Dispatch {
     }
 
     fn call(&mut self, request: Request<Body>) -> DispatchFuture {
-        let origin = request.extensions().get::<Origin>();
-        let Some((origin, target)) = origin.and_then(|origin| Some((origin, origin.route.route()?.target))) else {
+        let exchange = Exchange::of(&request).map(Arc::clone);
+        let Some((exchange, target)) = exchange.and_then(|exchange| {
+            let target = exchange.route.route()?.target;
+            Some((exchange, target))
+        }) else {
             // The access layer has refused what has no route.
-            return at_once(not_found().into_response(crate::ids::RequestId(0)));
+            return at_once(StatusCode::NOT_FOUND.into_response());
         };
         let doors = &self.doors;
+        let failed = |error| signing_failed(&error, &exchange);
         match target {
-            Target::Resource(resource) => match request.extensions().get::<Permit>() {
-                Some(permit) => doors.resource(resource, permit, origin).unwrap_or_else(|| {
-                    self.work(request, |doors, origin, request| async move { doors.echo(origin, request).await })
-                }),
-                None => at_once(not_found().into_response(origin.request)),
-            },
+            Target::Resource(Resource::Echo) => {
+                self.work(exchange, |doors, exchange| async move { doors.echo(&exchange, request).await })
+            }
+            Target::Resource(resource) => at_once(doors.resource(resource, &exchange)),
             Target::Token => {
-                self.work(request, |doors, origin, request| async move { doors.token.respond(origin, request).await })
+                self.work(exchange, |doors, exchange| async move { doors.token.respond(&exchange, request).await })
             }
             Target::Jwks => at_once(oauth::jwks(&doors.ring)),
             Target::HealthLive => at_once(status(true, "ok")),
@@ -116,8 +118,8 @@ impl Service<Request<Body>> for Dispatch {
                 let ready = doors.health.is_ready();
                 at_once(status(ready, if ready { "ready" } else { "not ready" }))
             }
-            Target::Demo => at_once(doors.demo.respond().unwrap_or_else(|error| signing_failed(&error, origin))),
-            Target::Portal => at_once(doors.page(origin).unwrap_or_else(|error| signing_failed(&error, origin))),
+            Target::Demo => at_once(doors.demo.respond().unwrap_or_else(failed)),
+            Target::Portal => at_once(doors.page(&exchange).unwrap_or_else(failed)),
             Target::Metrics => at_once(metrics(&doors.metrics)),
         }
     }
@@ -125,58 +127,51 @@ impl Service<Request<Body>> for Dispatch {
 
 impl Dispatch {
     /// Works on an answer for as long as it may take.
-    fn work<F>(
-        &self,
-        request: Request<Body>,
-        door: impl FnOnce(Arc<Doors>, Origin, Request<Body>) -> F,
-    ) -> DispatchFuture
+    fn work<F>(&self, exchange: Arc<Exchange>, door: impl FnOnce(Arc<Doors>, Arc<Exchange>) -> F) -> DispatchFuture
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let Some(origin) = request.extensions().get::<Origin>().cloned() else {
-            return at_once(not_found().into_response(crate::ids::RequestId(0)));
-        };
-        let (limit, number) = (self.doors.request_timeout, origin.request);
-        let answer = door(Arc::clone(&self.doors), origin, request);
+        let limit = self.doors.request_timeout;
+        let answer = door(Arc::clone(&self.doors), Arc::clone(&exchange));
         DispatchFuture::Working(Box::pin(async move {
             Ok(tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
                 let detail = "The answer took too long. Try again in a moment.";
                 Refusal::new(Kind::Unavailable, "slow_answer", detail)
                     .retry_after(Duration::from_secs(1))
-                    .into_response(number)
+                    .into_response(&exchange)
             }))
         }))
     }
 }
 
 impl Doors {
-    /// A resource that answers at once; `None` for one that must read the content first.
-    fn resource(&self, resource: Resource, permit: &Permit, origin: &Origin) -> Option<DispatchFuture> {
-        match resource {
-            Resource::Time => Some(at_once(resources::time(permit, origin.at))),
-            Resource::Whoami => Some(at_once(resources::whoami(permit, origin.at, self.demo.settings()))),
-            Resource::Echo => None,
+    /// A resource that answers at once. Without a permit there is nothing to see.
+    fn resource(&self, resource: Resource, exchange: &Exchange) -> Response<Body> {
+        match (exchange.permit(), resource) {
+            (Some(permit), Resource::Time) => resources::time(permit, exchange.at),
+            (Some(permit), Resource::Whoami) => resources::whoami(permit, exchange.at, self.demo.settings()),
+            (Some(_), Resource::Echo) | (None, _) => not_found().into_response(exchange),
         }
     }
 
     /// The developer page. No demo token is made where the Demo group is closed.
-    fn page(&self, origin: &Origin) -> Result<Response<Body>, crate::signing::Error> {
+    fn page(&self, exchange: &Exchange) -> Result<Response<Body>, crate::signing::Error> {
         let published = self.demo.settings().enabled.then(|| self.demo.published()).transpose()?;
         Ok(self.portal.respond(&portal::Now {
             demo: published.as_ref().map(|published| (self.demo.settings(), published)),
-            routes: origin.route.table(),
-            time: origin.at,
+            routes: exchange.route.table(),
+            time: exchange.at,
         }))
     }
 
-    async fn echo(&self, origin: Origin, request: Request<Body>) -> Response<Body> {
+    async fn echo(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let Some(permit) = head.extensions.get::<Permit>() else {
-            return not_found().into_response(origin.request);
+        let Some(permit) = exchange.permit() else {
+            return not_found().into_response(exchange);
         };
         match read_body(body, self.body_bytes, self.body_timeout).await {
-            Ok(content) => resources::echo(permit, &origin, &head, &content, &self.key_mark),
-            Err(refusal) => refusal.into_response(origin.request),
+            Ok(content) => resources::echo(permit, exchange, &head, &content, &self.key_mark),
+            Err(refusal) => refusal.into_response(exchange),
         }
     }
 }
@@ -189,16 +184,15 @@ fn not_found() -> Refusal {
     Refusal::new(Kind::NotFound, "not_found", "There is nothing at this path.")
 }
 
-fn signing_failed(error: &crate::signing::Error, origin: &Origin) -> Response<Body> {
+fn signing_failed(error: &crate::signing::Error, exchange: &Exchange) -> Response<Body> {
     tracing::error!(error = %error, "the demo token could not be signed");
     Refusal::new(Kind::Internal, "signing", "The demo token could not be signed. It was logged.")
-        .into_response(origin.request)
+        .into_response(exchange)
 }
 
 /// Health without detail: who may ask is anyone.
 fn status(good: bool, word: &str) -> Response<Body> {
-    let mut response = json(format!("{{\"status\":\"{word}\"}}"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = private_json(format!("{{\"status\":\"{word}\"}}"));
     if !good {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

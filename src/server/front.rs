@@ -13,9 +13,9 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -26,8 +26,8 @@ use super::conduct;
 use super::connection::{Connection, Connections, InFlight};
 use super::exposure::Exposure;
 use crate::client_addr::{Forwarded, TrustedProxies};
-use crate::clock::{Clock, Timestamp};
-use crate::exchange::{Located, Origin, Refusal, Verdict};
+use crate::clock::Clock;
+use crate::exchange::{Exchange, Located, Refusal, with_common_headers};
 use crate::ids::RequestId;
 use crate::problem::Kind;
 use crate::random;
@@ -178,53 +178,46 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.connection.begin();
+        let (in_flight, began) = (self.connection.begin(), Instant::now());
         let (mut head, body) = request.into_parts();
         let desk = &self.front.desk;
-        let site = desk.site.load();
-        let number = desk.number();
-        let mut exchange = Exchange {
-            desk: Arc::clone(desk),
-            number,
-            at: desk.clock.now(),
-            began: Instant::now(),
-            client: self.connection.peer().ip().to_canonical(),
-            method: head.method.clone(),
-            path: head.uri.path_and_query().cloned(),
-            version: head.version,
-            route: Located::nowhere(Arc::clone(&site.table)),
-            in_flight: Some(in_flight),
+        let table = Arc::clone(&desk.site.load().table);
+        let (arrived, client) = self.arrive(&head);
+        let checked = arrived.and_then(|()| conduct::check(&head, desk.header_bytes)).and_then(|()| {
+            let path = normalise(head.uri.path())
+                .map_err(|ambiguous| Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string()))?;
+            let route = Located::find(Arc::clone(&table), &path);
+            authorizations(&head, &route).map(|()| route)
+        });
+        let (route, refusal) = match checked {
+            Ok(route) => (route, None),
+            Err(refusal) => (Located::nowhere(table), Some(refusal)),
         };
-        let checked =
-            self.arrive(&head, &mut exchange).and_then(|()| conduct::check(&head, desk.header_bytes)).and_then(|()| {
-                let path = normalise(head.uri.path()).map_err(|ambiguous| {
-                    Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string())
-                })?;
-                exchange.route = Located::find(Arc::clone(&site.table), &path);
-                authorizations(&head, &exchange.route)
-            });
-        match checked {
-            Ok(()) => {
-                let Exchange { at, client, ref route, .. } = exchange;
-                head.extensions.insert(Origin { request: number, at, client, route: route.clone() });
+        let exchange = Arc::new(Exchange::new(desk.number(), desk.clock.now(), client, route, &head));
+        let answer = match refusal {
+            Some(refusal) => refused(refusal.into_response(&exchange)),
+            None => {
+                head.extensions.insert(Arc::clone(&exchange));
                 let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
-                let answer = Answer::Inner { inner: self.front.inner.call(Request::from_parts(head, body)) };
-                FrontFuture { answer, exchange: Some(exchange) }
+                let request = Request::from_parts(head, body);
+                // Most doors do their work here. One that panics must not take the connection's other streams with it.
+                match catch_unwind(AssertUnwindSafe(|| self.front.inner.call(request))) {
+                    Ok(inner) => Answer::Inner { inner },
+                    Err(_) => refused(panicked(desk, &exchange)),
+                }
             }
-            Err(refusal) => {
-                let response = Some(Box::new(refusal.into_response(number)));
-                FrontFuture { answer: Answer::Refused { response }, exchange: Some(exchange) }
-            }
-        }
+        };
+        FrontFuture { answer, answering: Some(Answering { desk: Arc::clone(desk), exchange, began, in_flight }) }
     }
 }
 
 impl<S> Serving<S> {
     /// Finds the client, and whether it spoke HTTPS. What a trusted proxy was sent in the clear is exposed as much as what
     /// we were sent ourselves.
-    fn arrive(&self, head: &http::request::Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
+    fn arrive(&self, head: &http::request::Parts) -> (Result<(), Refusal>, IpAddr) {
+        let peer = self.connection.peer();
         let Arrivals::Proxied(trusted, exposure) = &self.front.arrivals else {
-            return Ok(());
+            return (Ok(()), peer.ip().to_canonical());
         };
         let lines = |name: &str| head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         let headers = Forwarded {
@@ -232,22 +225,17 @@ impl<S> Serving<S> {
             x_forwarded_proto: lines(X_FORWARDED_PROTO),
             forwarded: lines(FORWARDED.as_str()),
         };
-        let peer = self.connection.peer();
         let (reason, client) = match trusted.arrival(peer, &headers) {
-            Some(arrival) if arrival.https => {
-                exchange.client = arrival.client;
-                return Ok(());
-            }
+            Some(arrival) if arrival.https => return (Ok(()), arrival.client),
             Some(arrival) => ("not_https", arrival.client),
-            None => ("untrusted_proxy", peer.ip()),
+            None => ("untrusted_proxy", peer.ip().to_canonical()),
         };
-        exchange.client = client;
-        exchange.desk.metrics.plaintext.inc();
+        self.front.desk.metrics.plaintext.inc();
         for value in head.headers.get_all(AUTHORIZATION) {
             exposure.examine_value(value.as_bytes(), SocketAddr::new(client, peer.port()));
         }
         let detail = "Only HTTPS is served. Whatever key or token was sent in the clear must be treated as exposed.";
-        Err(Refusal::new(Kind::HttpsRequired, reason, detail))
+        (Err(Refusal::new(Kind::HttpsRequired, reason, detail)), client)
     }
 }
 
@@ -263,70 +251,63 @@ fn authorizations(head: &http::request::Parts, route: &Located) -> Result<(), Re
     Err(Refusal::new(kind, "several_authorizations", "There is more than one Authorization header."))
 }
 
-/// What is known of a request until its line is written.
+/// A request until its line is written.
 #[derive(Debug)]
-struct Exchange {
+struct Answering {
     desk: Arc<Desk>,
-    number: RequestId,
-    at: Timestamp,
+    exchange: Arc<Exchange>,
     began: Instant,
-    client: IpAddr,
-    method: Method,
-    path: Option<PathAndQuery>,
-    version: Version,
-    route: Located,
-    in_flight: Option<InFlight>,
+    in_flight: InFlight,
 }
 
-impl Exchange {
+impl Answering {
     /// Finishes an answer: the headers that every one has, the counters and the line.
-    fn finish(mut self, mut response: Response<Body>) -> Response<Tracked> {
+    fn finish(self, mut response: Response<Body>) -> Response<Tracked> {
+        let Self { desk, exchange, began, in_flight } = self;
         let status = response.status().as_u16();
         let ended = Instant::now();
-        let duration = ended - self.began;
-        let verdict = response.extensions_mut().remove::<Verdict>().unwrap_or_default();
-        let headers = response.headers_mut();
-        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let mut number = [0; 16];
-        if let Ok(value) = HeaderValue::from_bytes(self.number.write(&mut number)) {
-            headers.insert(REQUEST_ID, value);
+        let duration = ended - began;
+        with_common_headers(&mut response);
+        if let Ok(value) = HeaderValue::from_bytes(exchange.request.write(&mut [0; 16])) {
+            response.headers_mut().insert(REQUEST_ID, value);
         }
-        if self.method == Method::HEAD {
+        if exchange.method == Method::HEAD {
             without_content(&mut response);
         }
-        let route = self.route.route();
-        let site = self.desk.site.load();
+        let route = exchange.route.route();
+        let site = desk.site.load();
         // After a reload the old table's indices mean nothing to the new counters.
-        let counters = route.filter(|_| self.route.is_of(&site.table)).and_then(|route| site.metrics.get(route.index));
-        counters.unwrap_or(&self.desk.unrouted).answered(status, duration);
-        if let Some(reason) = verdict.reason {
-            self.desk.metrics.refused(reason);
+        let counters =
+            route.filter(|_| exchange.route.is_of(&site.table)).and_then(|route| site.metrics.get(route.index));
+        counters.unwrap_or(&desk.unrouted).answered(status, duration);
+        let reason = exchange.reason();
+        if let Some(reason) = reason {
+            desk.metrics.refused(reason);
         }
-        if let Some(log) = &self.desk.log {
+        if let Some(log) = &desk.log {
+            let (principal, token) = exchange.who().unzip();
             log.write(&RequestLine {
-                at: self.at,
-                request: self.number,
-                client: self.client,
-                version: self.version,
-                method: self.method.as_str(),
-                path: self.path.as_ref().map_or("*", PathAndQuery::path),
+                at: exchange.at,
+                request: exchange.request,
+                client: exchange.client,
+                version: exchange.version,
+                method: exchange.method.as_str(),
+                path: exchange.target.as_ref().map_or("*", PathAndQuery::path),
                 status,
                 duration,
                 route: route.map_or("none", |route| route.id.as_str()),
-                account: verdict.principal.as_ref().map(|principal| principal.account().as_str()),
-                key: verdict.principal.as_ref().and_then(|principal| match principal.client() {
+                account: principal.map(|principal| principal.account().as_str()),
+                key: principal.and_then(|principal| match principal.client() {
                     Client::Key(id) => Some(id.as_str()),
                     Client::Password => None,
                 }),
-                token: verdict.token,
-                reason: verdict.reason,
+                token,
+                reason,
             });
         }
         let is_short = response.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
-        let in_flight = self.in_flight.take();
-        let in_flight = if is_short { in_flight.map(|in_flight| in_flight.answered(ended)) } else { in_flight };
-        response.map(|body| Tracked { body, in_flight })
+        let in_flight = if is_short { in_flight.answered(ended) } else { in_flight };
+        response.map(|body| Tracked { body, in_flight: Some(in_flight) })
     }
 }
 
@@ -336,7 +317,7 @@ pin_project! {
     pub struct FrontFuture<F> {
         #[pin]
         answer: Answer<F>,
-        exchange: Option<Exchange>,
+        answering: Option<Answering>,
     }
 }
 
@@ -358,39 +339,36 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = match this.answer.project() {
-            AnswerProjection::Inner { inner } => {
-                // One request that panics must not take the connection's other streams with it.
-                match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
-                    Ok(Poll::Pending) => return Poll::Pending,
-                    Ok(Poll::Ready(Ok(response))) => response,
-                    Err(_) => panicked(this.exchange.as_ref()),
-                }
-            }
-            AnswerProjection::Refused { response } => {
-                *response.take().expect("a future is not polled after it is ready")
-            }
+            AnswerProjection::Inner { inner } => match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(Ok(response))) => Some(response),
+                Err(_) => this.answering.as_ref().map(|request| panicked(&request.desk, &request.exchange)),
+            },
+            AnswerProjection::Refused { response } => response.take().map(|response| *response),
         };
-        let exchange = this.exchange.take().expect("a future is not polled after it is ready");
-        Poll::Ready(Ok(exchange.finish(response)))
+        let done = this.answering.take().zip(response);
+        let (answering, response) = done.expect("a future is not polled after it is ready");
+        Poll::Ready(Ok(answering.finish(response)))
     }
+}
+
+fn refused<F>(response: Response<Body>) -> Answer<F> {
+    Answer::Refused { response: Some(Box::new(response)) }
 }
 
 /// The answer to HEAD has no content, and says what length GET's would have (RFC 9110 §9.3.2). `hyper` sees to that with
 /// HTTP/1.1 alone.
 fn without_content(response: &mut Response<Body>) {
     let body = std::mem::replace(response.body_mut(), Body::empty());
-    if let Some(length) = body.size_hint().exact() {
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
         response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
 }
 
-fn panicked(exchange: Option<&Exchange>) -> Response<Body> {
-    let number = exchange.map_or(RequestId(0), |exchange| exchange.number);
-    if let Some(exchange) = exchange {
-        exchange.desk.metrics.panics.inc();
-    }
-    tracing::error!(request.id = %number, "a request's handler panicked");
-    Refusal::new(Kind::Internal, "panic", "The request could not be handled. It was logged.").into_response(number)
+fn panicked(desk: &Desk, exchange: &Exchange) -> Response<Body> {
+    desk.metrics.panics.inc();
+    tracing::error!(request.id = %exchange.request, "a request's handler panicked");
+    Refusal::new(Kind::Internal, "panic", "The request could not be handled. It was logged.").into_response(exchange)
 }
 
 pin_project! {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
@@ -30,7 +31,7 @@ use crate::credentials::{HashError, Stores, Verifier};
 use crate::oauth::{TokenEndpoint, TokenParts};
 use crate::persist;
 use crate::portal::Portal;
-use crate::registry::{Registry, keep_swept};
+use crate::registry::{Evictions, Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
 use crate::routes::RouteTable;
 use crate::signing::{self, KeyRing};
@@ -153,7 +154,7 @@ impl std::fmt::Debug for Gateway {
 struct Certificates {
     watched: std::sync::Mutex<Watched>,
     serving: RustlsConfig,
-    not_after: std::sync::atomic::AtomicU64,
+    not_after: AtomicU64,
 }
 
 impl Gateway {
@@ -314,70 +315,39 @@ impl Gateway {
     }
 
     /// Adds the values that are read when the metrics are.
+    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than we hold")]
     fn observe(&self, sink: Option<&Sink>) {
         let metrics = &self.doors.metrics;
-        macro_rules! observe {
-            ($name:literal, $help:literal, $from:expr, $value:expr) => {{
-                let from = $from;
-                let value = $value;
-                metrics.observe($name, $help, move || value(&from));
-            }};
-        }
         let registry = || Arc::clone(&self.registry);
-        #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than we hold")]
-        {
-            observe!("registry_tokens", "Live tokens in memory", registry(), |r: &Arc<Registry>| r.len() as f64);
-            observe!("registry_evicted_on_read", "Tokens found expired when presented", registry(), |r: &Arc<
-                Registry,
-            >| {
-                r.evictions().on_read as f64
-            });
-            observe!("registry_evicted_by_sweep", "Tokens found expired by the sweeper", registry(), |r: &Arc<
-                Registry,
-            >| {
-                r.evictions().swept as f64
-            });
-            observe!(
-                "registry_evicted_for_room",
-                "Tokens evicted because tokens.max_live was reached",
-                registry(),
-                |r: &Arc<Registry>| { r.evictions().for_room as f64 }
-            );
-            observe!("registry_evicted_revoked", "Tokens found revoked when presented", registry(), |r: &Arc<
-                Registry,
-            >| {
-                r.evictions().revoked as f64
-            });
-            observe!("revocations", "Revocations in force", registry(), |r: &Arc<Registry>| r.revocations().len()
-                as f64);
-            observe!(
-                "credentials_remembered",
-                "Credentials verified before",
-                Arc::clone(&self.credentials),
-                |c: &Arc<Verifier>| { c.remembered_credentials() as f64 }
-            );
-            observe!(
-                "revocation_lag_seconds",
-                "Longest time from a revocation's decision to its being in force here",
-                Arc::clone(&self.follower),
-                |f: &Arc<Follower>| { f.lag().as_secs_f64() }
-            );
-            observe!(
-                "store_reachable",
-                "Whether the store answered when last asked",
-                Arc::clone(&self.follower),
-                |f: &Arc<Follower>| { f64::from(u8::from(f.is_reachable())) }
-            );
-            observe!(
-                "certificate_expiry_timestamp_seconds",
-                "When the certificate in force ends",
-                Arc::clone(&self.certificates),
-                |c: &Arc<Certificates>| { c.not_after.load(std::sync::atomic::Ordering::Relaxed) as f64 }
-            );
-            if let Some(sink) = sink {
-                observe!("log_lines_dropped", "Log lines that nobody took", sink.clone(), |s: &Sink| s.dropped()
-                    as f64);
-            }
+        let (of, evictions) =
+            (registry(), |registry: Arc<Registry>, which: fn(Evictions) -> u64| move || which(registry.evictions()));
+        metrics.gauge("registry_tokens", "Live tokens in memory", move || of.len() as f64);
+        let on_read = evictions(registry(), |evictions| evictions.on_read);
+        metrics.counter("registry_evicted_on_read", "Tokens found expired when presented", on_read);
+        let swept = evictions(registry(), |evictions| evictions.swept);
+        metrics.counter("registry_evicted_by_sweep", "Tokens found expired by the sweeper", swept);
+        let for_room = evictions(registry(), |evictions| evictions.for_room);
+        metrics.counter("registry_evicted_for_room", "Tokens evicted because tokens.max_live was reached", for_room);
+        let revoked = evictions(registry(), |evictions| evictions.revoked);
+        metrics.counter("registry_evicted_revoked", "Tokens found revoked when presented", revoked);
+        let of = registry();
+        metrics.gauge("revocations", "Revocations in force", move || of.revocations().len() as f64);
+        let of = Arc::clone(&self.credentials);
+        metrics
+            .gauge("credentials_remembered", "Credentials verified before", move || of.remembered_credentials() as f64);
+        let of = Arc::clone(&self.follower);
+        let help = "Longest time from a revocation's decision to its being in force here";
+        metrics.gauge("revocation_lag_seconds", help, move || of.lag().as_secs_f64());
+        let of = Arc::clone(&self.follower);
+        metrics.gauge("store_reachable", "Whether the store answered when last asked", move || {
+            f64::from(u8::from(of.is_reachable()))
+        });
+        let of = Arc::clone(&self.certificates);
+        metrics.gauge("certificate_expiry_timestamp_seconds", "When the certificate in force ends", move || {
+            of.not_after.load(Ordering::Relaxed) as f64
+        });
+        if let Some(of) = sink.cloned() {
+            metrics.counter("log_lines_dropped", "Log lines that nobody took", move || of.dropped());
         }
     }
 
@@ -571,7 +541,7 @@ impl Certificates {
         log_certificate("certificate loaded", &material.summary);
         Ok(Self {
             serving: RustlsConfig::from_config(Arc::clone(&material.config)),
-            not_after: std::sync::atomic::AtomicU64::new(material.summary.not_after.secs()),
+            not_after: AtomicU64::new(material.summary.not_after.secs()),
             watched: std::sync::Mutex::new(watched),
         })
     }
@@ -589,7 +559,7 @@ impl Certificates {
                 Reload::Unchanged => {}
                 Reload::Changed(config, summary) => {
                     self.serving.reload_from_config(config);
-                    self.not_after.store(summary.not_after.secs(), std::sync::atomic::Ordering::Relaxed);
+                    self.not_after.store(summary.not_after.secs(), Ordering::Relaxed);
                     log_certificate("certificate replaced", &summary);
                 }
                 Reload::Faulty(faults) => {

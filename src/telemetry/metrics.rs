@@ -1,14 +1,17 @@
 //! Metrics in the OpenMetrics text format. Labels are bounded sets of our own words; no client chooses one.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
@@ -158,10 +161,19 @@ impl Metrics {
         self.closed.get_or_create(&ReasonLabel { reason: Word(reason.into()) }).inc();
     }
 
-    /// Adds a value that is read when the metrics are.
-    pub fn observe(&self, name: &'static str, help: &'static str, value: impl Fn() -> f64 + Send + Sync + 'static) {
+    /// Adds a value that goes up and down, and is read when the metrics are.
+    pub fn gauge(&self, name: &'static str, help: &'static str, value: impl Fn() -> f64 + Send + Sync + 'static) {
+        self.collect(Observed { name, help, value: Value::Gauge(Box::new(value)) });
+    }
+
+    /// Adds a value that only grows, and is read when the metrics are.
+    pub fn counter(&self, name: &'static str, help: &'static str, value: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.collect(Observed { name, help, value: Value::Counter(Box::new(value)) });
+    }
+
+    fn collect(&self, observed: Observed) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        registry.register_collector(Box::new(Observed { name, help, value: Arc::new(value) }));
+        registry.register_collector(Box::new(observed));
     }
 
     /// All metrics as text.
@@ -174,10 +186,16 @@ impl Metrics {
     }
 }
 
+enum Value {
+    Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
+    Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+}
+
+/// A value that somebody else keeps.
 struct Observed {
     name: &'static str,
     help: &'static str,
-    value: Arc<dyn Fn() -> f64 + Send + Sync>,
+    value: Value,
 }
 
 impl fmt::Debug for Observed {
@@ -186,11 +204,17 @@ impl fmt::Debug for Observed {
     }
 }
 
-impl prometheus_client::collector::Collector for Observed {
-    fn encode(&self, mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        use prometheus_client::encoding::EncodeMetric as _;
-        let gauge = prometheus_client::metrics::gauge::ConstGauge::<f64>::new((self.value)());
-        let encoder = encoder.encode_descriptor(self.name, self.help, None, gauge.metric_type())?;
-        gauge.encode(encoder)
+impl Collector for Observed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        match &self.value {
+            Value::Gauge(value) => {
+                let gauge = ConstGauge::new(value());
+                gauge.encode(encoder.encode_descriptor(self.name, self.help, None, gauge.metric_type())?)
+            }
+            Value::Counter(value) => {
+                let counter = ConstCounter::new(value());
+                counter.encode(encoder.encode_descriptor(self.name, self.help, None, counter.metric_type())?)
+            }
+        }
     }
 }

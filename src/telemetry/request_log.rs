@@ -81,57 +81,41 @@ impl RequestLog {
     /// Composes a line from bytes: `core::fmt` would cost more than everything else that is done for a guarded request.
     /// Only the path and the method can hold what a client chose; every other field is an id, an address or a word of ours.
     fn compose(&self, out: &mut Vec<u8>, line: &RequestLine<'_>) {
-        let json = self.format == Format::Json;
-        if json {
-            out.extend_from_slice(b"{\"timestamp\":\"");
-            time(out, line.at);
-            out.extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"request\",\"http.method\":\"");
-            out.extend_from_slice(line.method.as_bytes());
-            out.extend_from_slice(b"\",\"http.path\":\"");
-            self.path(out, line.path);
-            out.extend_from_slice(b"\",\"http.status\":");
-            number(out, u64::from(line.status));
-            out.extend_from_slice(b",\"duration_us\":");
-            number(out, micros(line.duration));
-        } else {
-            time(out, line.at);
-            out.extend_from_slice(b"  INFO request: ");
-            out.extend_from_slice(line.method.as_bytes());
-            out.push(b' ');
-            self.path(out, line.path);
-            out.push(b' ');
-            number(out, u64::from(line.status));
-            out.push(b' ');
-            number(out, micros(line.duration));
-            out.extend_from_slice(b"us");
-        }
-        let (before, between, behind): (&[u8], &[u8], &[u8]) =
-            if json { (b",\"", b"\":\"", b"\"") } else { (b" ", b"=", b"") };
-        let mut field = |name: &str, value: &[u8]| {
-            out.extend_from_slice(before);
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(between);
-            out.extend_from_slice(value);
-            out.extend_from_slice(behind);
+        let form = match self.format {
+            Format::Text => &TEXT,
+            Format::Json => &JSON,
         };
+        out.extend_from_slice(form.begin);
+        time(out, line.at);
+        out.extend_from_slice(form.method);
+        out.extend_from_slice(line.method.as_bytes());
+        out.extend_from_slice(form.path);
+        self.path(out, line.path);
+        out.extend_from_slice(form.status);
+        number(out, u64::from(line.status));
+        out.extend_from_slice(form.duration);
+        number(out, micros(line.duration));
+        let mut field = |name: &[u8], value: &[u8]| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(value);
+        };
+        field(form.client, address(&mut [0; 48], line.client));
+        field(form.route, line.route.as_bytes());
         if let Some(reason) = line.reason {
-            field("reason", reason.as_bytes());
+            field(form.reason, reason.as_bytes());
         }
-        let mut text = [0; 48];
-        field("client.address", address(&mut text, line.client));
-        field("route.id", line.route.as_bytes());
         if let Some(account) = line.account {
-            field("account", account.as_bytes());
+            field(form.account, account.as_bytes());
         }
         if let Some(key) = line.key {
-            field("key.id", key.as_bytes());
+            field(form.key, key.as_bytes());
         }
         if let Some(token) = line.token {
-            field("token.id", token.write(&mut [0; 22]));
+            field(form.token, token.write(&mut [0; 22]));
         }
-        field("request.id", line.request.write(&mut [0; 16]));
-        field("http.version", version(line.version));
-        out.extend_from_slice(if json { b"}\n" } else { b"\n" });
+        field(form.request, line.request.write(&mut [0; 16]));
+        field(form.version, version(line.version));
+        out.extend_from_slice(form.end);
     }
 
     /// The path, with what could be a key or a token blanked, what could end a line or a JSON string escaped, and cut where
@@ -145,18 +129,79 @@ impl RequestLog {
         } else {
             path
         };
-        for byte in path.bytes().take(LONGEST_PATH) {
-            match byte {
-                b'"' | b'\\' | 0..=0x20 | 0x7f.. => {
+        let shown = &path.as_bytes()[..path.len().min(LONGEST_PATH)];
+        if shown.iter().all(is_plain) {
+            out.extend_from_slice(shown);
+        } else {
+            for byte in shown {
+                if is_plain(byte) {
+                    out.push(*byte);
+                } else {
                     let _ = write!(out, "%{byte:02X}");
                 }
-                _ => out.push(byte),
             }
         }
-        if path.len() > LONGEST_PATH {
+        if shown.len() < path.len() {
             out.extend_from_slice(b"...");
         }
     }
+}
+
+/// What stands before each field. In JSON it also ends the field before.
+struct Form {
+    begin: &'static [u8],
+    method: &'static [u8],
+    path: &'static [u8],
+    status: &'static [u8],
+    duration: &'static [u8],
+    client: &'static [u8],
+    route: &'static [u8],
+    reason: &'static [u8],
+    account: &'static [u8],
+    key: &'static [u8],
+    token: &'static [u8],
+    request: &'static [u8],
+    version: &'static [u8],
+    end: &'static [u8],
+}
+
+const TEXT: Form = Form {
+    begin: b"",
+    method: b"  INFO request: ",
+    path: b" ",
+    status: b" ",
+    duration: b" ",
+    client: b"us client.address=",
+    route: b" route.id=",
+    reason: b" reason=",
+    account: b" account=",
+    key: b" key.id=",
+    token: b" token.id=",
+    request: b" request.id=",
+    version: b" http.version=",
+    end: b"\n",
+};
+
+const JSON: Form = Form {
+    begin: b"{\"timestamp\":\"",
+    method: b"\",\"level\":\"INFO\",\"message\":\"request\",\"http.method\":\"",
+    path: b"\",\"http.path\":\"",
+    status: b"\",\"http.status\":",
+    duration: b",\"duration_us\":",
+    client: b",\"client.address\":\"",
+    route: b"\",\"route.id\":\"",
+    reason: b"\",\"reason\":\"",
+    account: b"\",\"account\":\"",
+    key: b"\",\"key.id\":\"",
+    token: b"\",\"token.id\":\"",
+    request: b"\",\"request.id\":\"",
+    version: b"\",\"http.version\":\"",
+    end: b"\"}\n",
+};
+
+/// Whether a byte can stand in a line as it is, in both forms.
+fn is_plain(byte: &u8) -> bool {
+    matches!(byte, 0x21..=0x7e) && !matches!(byte, b'"' | b'\\')
 }
 
 /// Blanks every segment in which a key or a token begins.
@@ -278,8 +323,8 @@ mod tests {
     fn a_line_reads_well_in_both_forms() {
         assert_eq!(
             written(Format::Text, "/sample/x"),
-            "2026-11-24T03:04:05.007Z  INFO request: GET /sample/x 403 42us reason=insufficient_scope client.address=192.0.2.1 \
-             route.id=sample account=acme key.id=0123456789ab request.id=00000000000000ff http.version=HTTP/2.0\n"
+            "2026-11-24T03:04:05.007Z  INFO request: GET /sample/x 403 42us client.address=192.0.2.1 \
+             route.id=sample reason=insufficient_scope account=acme key.id=0123456789ab request.id=00000000000000ff http.version=HTTP/2.0\n"
         );
         let json: serde_json::Value = serde_json::from_str(&written(Format::Json, "/sample/\"x\n")).unwrap();
         assert_eq!(json["http.path"], "/sample/%22x%0A");

@@ -161,7 +161,7 @@ async fn the_read_itself_evicts() {
     // No await since the clock moved: the sweeper, a task of this same thread, cannot have run.
     let registry = gateway.registry();
     assert_eq!(registry.len(), 1);
-    assert!(matches!(registry.look_up(&Digest::of(token.as_bytes()), gateway.now()), Lookup::Expired));
+    assert!(matches!(registry.look_up(&Digest::of(token.as_bytes()), gateway.now()), Lookup::Expired(_)));
     assert_eq!((registry.len(), registry.evictions().on_read, registry.evictions().swept), (0, 1, 0));
 }
 
