@@ -171,8 +171,11 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, process: Process<'_>)
         (Err(faults), Command::Check) => check::faulty(&mut out, &faults),
         (Err(faults), _) => Err(Failure::from(faults)),
         (Ok(config), command) => {
-            let session = Session { out: &mut out, stdin, ask, clock, source, config };
-            dispatch(session, command).await
+            let opened = store::Opened::default();
+            let mut session = Session { out: &mut out, stdin, ask, clock, source, config, opened };
+            let result = dispatch(&mut session, command).await;
+            session.opened.close().await;
+            result
         }
     };
     match result {
@@ -184,20 +187,20 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, process: Process<'_>)
     }
 }
 
-async fn dispatch(mut session: Session<'_, '_>, command: Command) -> Result<Exit, Failure> {
+async fn dispatch(session: &mut Session<'_, '_>, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Serve(_) => {
-            return serve::run(&session.source, session.config, session.clock, session.out).await;
+            return serve::run(&session.source, session.config.clone(), Arc::clone(&session.clock), session.out).await;
         }
-        Command::Accounts(command) => accounts::run(&mut session, command).await?,
-        Command::Keys(command) => keys::run(&mut session, command).await?,
-        Command::Licences(command) => licences::run(&mut session, command).await?,
-        Command::Groups(command) => groups::run(&mut session, command).await?,
-        Command::Tokens(command) => tokens::run(&mut session, command).await?,
-        Command::SigningKeys(command) => signing_keys::run(&mut session, command).await?,
-        Command::Check => return check::run(&mut session).await,
-        Command::Try(args) => return try_out::run(&mut session, args).await,
-        Command::Health => return health::run(&mut session).await,
+        Command::Accounts(command) => accounts::run(session, command).await?,
+        Command::Keys(command) => keys::run(session, command).await?,
+        Command::Licences(command) => licences::run(session, command).await?,
+        Command::Groups(command) => groups::run(session, command).await?,
+        Command::Tokens(command) => tokens::run(session, command).await?,
+        Command::SigningKeys(command) => signing_keys::run(session, command).await?,
+        Command::Check => return check::run(session).await,
+        Command::Try(args) => return try_out::run(session, args).await,
+        Command::Health => return health::run(session).await,
     }
     Ok(Exit::Done)
 }
@@ -242,6 +245,7 @@ struct Session<'a, 'p> {
     clock: Arc<dyn Clock>,
     source: Source,
     config: Config,
+    opened: store::Opened,
 }
 
 impl Session<'_, '_> {
@@ -251,7 +255,7 @@ impl Session<'_, '_> {
 
     /// Opens the store that the configuration names.
     async fn store(&mut self) -> Result<SharedStore, Failure> {
-        store::open(&self.config, self.out).await
+        store::open(&self.config, self.out, &mut self.opened).await
     }
 
     /// A key's id, given as `<prefix>_<id>` or as the id alone.

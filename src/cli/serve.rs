@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
@@ -54,6 +55,7 @@ pub(super) async fn run(
     let refused = |error| Failure::ours(format!("the system refused a thread or a signal handler: {error}"));
     let sink = Sink::start(std::io::stdout()).map_err(refused)?;
     telemetry::install(&config.logging, sink.clone());
+    raise_open_files(config.limits.connections);
     let mut signals = Signals::listen().map_err(refused)?;
     let sqlite: Option<Arc<SqliteStore>> = match config.store {
         StoreKind::Sqlite => Some(store::open_database(&config, out).await?),
@@ -69,6 +71,27 @@ pub(super) async fn run(
     }
     sink.flush();
     served.map(|()| Exit::Done)
+}
+
+/// What the gateway opens beside connections: the database, certificates, the log.
+const OTHER_FILES: usize = 64;
+
+/// Raises the limit of open files as far as this user may: most systems begin with 1024, for the sake of old programs that
+/// call `select`, and a gateway that meets it takes no new connections.
+fn raise_open_files(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, it stays as it was; what matters is told below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let Some(most) = getrlimit(Resource::Nofile).current else { return };
+    let needed = connections.saturating_add(OTHER_FILES);
+    if usize::try_from(most).is_ok_and(|most| most < needed) {
+        tracing::warn!(
+            open_files = most,
+            limits.connections = connections,
+            "the limit of open files (ulimit -Hn) allows fewer connections than the configuration; raise it, or lower \
+             limits.connections"
+        );
+    }
 }
 
 async fn serve(

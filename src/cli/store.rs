@@ -17,15 +17,31 @@ pub(super) fn database(config: &Config) -> PathBuf {
     config.data_dir.join("keybearer.db")
 }
 
+/// The database that a command has opened, if it has.
+#[derive(Debug, Default)]
+pub(super) struct Opened(Option<Arc<SqliteStore>>);
+
+impl Opened {
+    /// Closes it. The last process to do so moves what is in the write-ahead log into the database: when nothing runs, the
+    /// one file holds everything, and a copy of it is a backup.
+    pub(super) async fn close(self) {
+        if let Some(store) = self.0 {
+            store.close().await;
+        }
+    }
+}
+
 /// Opens the store, and makes it where there is none.
-pub(super) async fn open(config: &Config, out: &mut Output<'_>) -> Result<SharedStore, Failure> {
+pub(super) async fn open(config: &Config, out: &mut Output<'_>, opened: &mut Opened) -> Result<SharedStore, Failure> {
     if config.store == StoreKind::Memory {
         return Err(Failure::mendable(
             "store = \"memory\": records live in the gateway's process alone, so commands have nothing to work on",
         )
         .hint("set store = \"sqlite\" in the configuration"));
     }
-    Ok(open_database(config, out).await?)
+    let store = open_database(config, out).await?;
+    opened.0 = Some(Arc::clone(&store));
+    Ok(store)
 }
 
 /// Opens the database in the data folder, and makes both where there are none.
@@ -51,7 +67,8 @@ fn make_folder(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Opens an existing database and looks it over.
+/// Opens an existing database and looks it over. It is not closed as by [`Opened::close`]: nothing moves in a database that
+/// may be damaged.
 pub(super) async fn open_checked(path: &Path) -> persist::Result<(SharedStore, Vec<String>)> {
     let store = SqliteStore::open(path).await?;
     let findings = store.check().await?;

@@ -25,7 +25,8 @@ pub(super) enum Command {
 #[group(required = true, multiple = false)]
 pub(super) struct Which {
     /// One token, by its jti.
-    #[arg(long, value_name = "JTI")]
+    // One in 64 begins with "-", which base64url has among its digits.
+    #[arg(long, value_name = "JTI", allow_hyphen_values = true)]
     token: Option<TokenId>,
     /// The tokens got so far with one key; the key itself goes on working.
     #[arg(long, value_name = "KEY")]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::random::is_base62;
+
 /// Where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
@@ -68,6 +70,10 @@ impl Faults {
             let key = |fault: &Fault| (fault.snippet.is_none(), fault.origin.is_none(), fault.origin.clone());
             key(a).cmp(&key(b))
         });
+        for fault in &mut faults {
+            fault.problem = blanked(&fault.problem);
+            fault.snippet = fault.snippet.take().map(|snippet| blanked(&snippet));
+        }
         Self(faults)
     }
 
@@ -91,3 +97,47 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+/// Blanks what looks like an API key or a token. Neither belongs into a configuration, but people paste into the wrong
+/// window, and faults quote what they found to a terminal and to the log.
+fn blanked(text: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        out.push_str(if is_secret(word) { "[redacted]" } else { word });
+        let end = after.find(is_part).unwrap_or(after.len());
+        out.push_str(&after[..end]);
+        rest = &after[end..];
+    }
+    out
+}
+
+fn is_secret(word: &str) -> bool {
+    const LEAST_SECRET: usize = 16;
+    let parts: Vec<&str> = word.split('_').collect();
+    let is_key = parts.windows(2).any(|pair| {
+        let secret = pair[1].bytes().take_while(|c| is_base62(*c)).count();
+        pair[0].len() == 12 && pair[0].bytes().all(is_base62) && secret >= LEAST_SECRET
+    });
+    is_key || (word.contains("eyJ") && word.matches('.').count() >= 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_key_or_a_token_is_not_quoted() {
+        assert_eq!(
+            blanked(r#""kb_0123456789ab_0123456789abcdef0123456789abcdef000000" is not an address"#),
+            r#""[redacted]" is not an address"#
+        );
+        assert_eq!(blanked("  1 | listen = eyJhbGciOi.eyJpc3Mi.c2ln\n    | ^"), "  1 | listen = [redacted]\n    | ^");
+        for harmless in ["\"1 fortnight\" is not a duration", "tokens.not_before_slack", "", "ä_ö", "a_b_c.d.e"] {
+            assert_eq!(blanked(harmless), harmless);
+        }
+    }
+}

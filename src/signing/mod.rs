@@ -62,7 +62,9 @@ impl std::fmt::Display for Error {
             Self::Encrypted => {
                 f.write_str("the private key is encrypted; decrypt it with `openssl pkey -in FILE -out FILE`")
             }
-            Self::Unreadable => f.write_str("not an RSA private key; make one with `openssl genrsa -out FILE 2048`"),
+            Self::Unreadable => f.write_str(
+                "not an RSA private key of 2048 bits or more; make one with `openssl genrsa -out FILE 2048`",
+            ),
             Self::Size(bits) => write!(f, "an RSA key of {bits} bits cannot be used; take 2048, 3072 or 4096"),
             Self::Algorithm { kid, algorithm } => {
                 write!(f, "signing key {kid} is for {algorithm}, which this version does not know")

@@ -141,7 +141,7 @@ fn a_signing_key_that_cannot_be_used_is_told_with_its_file() {
         let small = installation.path("small.pem");
         let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&small).arg("1024").output();
         assert!(made.is_ok_and(|output| output.status.success()));
-        refused("signing key, too small", &with(&small), &["1024 bits", "2048"]);
+        refused("signing key, too small", &with(&small), &["not an RSA private key of 2048 bits or more"]);
     }
     // Nothing is lost by the attempts: the old key signs and verifies.
     let after = installation.serve();
@@ -569,14 +569,40 @@ fn connections_that_never_speak_are_closed() {
     server.stop();
 }
 
+/// A server under `ulimit`, with its arguments as they are.
+fn serve_with_limit(installation: &Installation, option: &str, files: u32) -> Server {
+    let plain = installation.command(SERVE);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {option} {files} && exec \"$0\" \"$@\"")]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    Server::start(command).expect_serving(installation)
+}
+
+const TOO_FEW_FILES: &str = "the limit of open files (ulimit -Hn) allows fewer connections than the configuration";
+
+/// The limit that most systems begin with is one that a process may raise by itself.
+#[test]
+fn a_server_raises_its_soft_limit_of_open_files() {
+    let installation = Installation::with("[limits]\nhandshake_timeout = \"10m\"\nconnections = 1000\n");
+    if open_files() < 1100 {
+        println!("SKIPPED: the hard limit of open files is below 1100");
+        return;
+    }
+    let server = serve_with_limit(&installation, "-Sn", 128);
+    let call = guarded(&installation, &server);
+    let _idle: Vec<_> = (0..300).map(|_| TcpStream::connect(server.https).expect("a connection")).collect();
+    until("all are accepted", || server.metric(CONNECTIONS) >= 300.0);
+    assert_eq!(call(), 200);
+    assert_eq!(server.logged(TOO_FEW_FILES), 0);
+    server.stop();
+}
+
 /// With fewer descriptors than connections the server neither ends nor forgets how to answer.
 #[test]
 fn a_server_without_descriptors_to_spare_comes_back_when_there_are_some() {
     let installation = Installation::with("[limits]\nhandshake_timeout = \"10m\"\n");
-    let plain = installation.command(SERVE);
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 128 && exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
-    let server = Server::start(command).expect_serving(&installation);
+    let server = serve_with_limit(&installation, "-n", 128);
+    server.until_logged(TOO_FEW_FILES);
     let call = guarded(&installation, &server);
     let acme = installation.ok(&["keys", "create", "acme"]);
     let token = server.client().with_key(&acme).token();

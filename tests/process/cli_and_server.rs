@@ -1,14 +1,16 @@
 //! The command line beside a running server: what a command did is in force within a second of its end.
 
 use std::io;
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keybearer::clock::{Clock, SystemClock, Timestamp};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::https::{Client, Connection, basic, bearer};
 use crate::installation::{Customer, Done, Installation, Server, finish, key_id, program};
-use crate::poll::{IN_FORCE, until, within};
+use crate::poll::{IN_FORCE, until, until_some, within};
 
 /// A customer with a live token, and one kept-alive connection to ask with: a question then costs no handshake.
 struct Customership {
@@ -181,7 +183,12 @@ fn revoking_the_tokens_before_an_instant_spares_those_after_it() {
     // Instants are typed to the second: the next one that begins lies between the two tokens.
     let instant = Timestamp::from_secs(SystemClock.now().secs() + 1);
     until("the next second begins", || SystemClock.now() > instant);
-    let later = ask(&mut acme.connection, "/token", &basic(&acme.customer.key, "")).token();
+    // A token's `iat` is the moment at which the server last knew that its key was good, a little before it was asked for.
+    let later = until_some("a token with an iat after the instant", || {
+        let token = ask(&mut acme.connection, "/token", &basic(&acme.customer.key, "")).token();
+        let issued_at = ask(&mut acme.connection, "/whoami", &bearer(&token)).json()["token"]["issued_at"].clone();
+        (issued_at.as_str()? >= instant.to_string().as_str()).then_some(token)
+    });
     let revoked = done(&installation, &["tokens", "revoke", "--all-before", &instant.to_string()]);
     within(IN_FORCE, revoked, "the token of before is dead", || acme.live() == 401);
     acme.token = later;
@@ -299,6 +306,18 @@ fn check_says_by_its_exit_whether_all_is_well() {
     assert!(faulty.stderr.contains("2 faults"), "{faulty}");
 }
 
+/// One token id in 64 begins with "-", like an option.
+#[test]
+fn any_token_can_be_revoked_by_its_id() {
+    let installation = Installation::new();
+    for id in ["-TT3awBgf3WQ7eh7PgHnoA", "--T3awBgf3WQ7eh7PgHnoA", "_TT3awBgf3WQ7eh7PgHnoA", "0123456789abcdefghijkA"] {
+        installation.ok(&["tokens", "revoke", "--token", id]);
+        assert!(installation.ok(&["tokens", "revocations"]).contains(id));
+    }
+    let misused = installation.run(&["tokens", "revoke", "--token", "--json"]);
+    assert_eq!(misused.code(), Some(2), "{misused}");
+}
+
 /// A program whose reader has gone, as in `keybearer keys list | head -1`.
 #[test]
 fn a_reader_that_went_away_is_told_by_the_exit_and_no_panic() -> io::Result<()> {
@@ -311,6 +330,33 @@ fn a_reader_that_went_away_is_told_by_the_exit_and_no_panic() -> io::Result<()> 
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("the output could not be written") && !stderr.contains("panicked"), "{stderr}");
+    Ok(())
+}
+
+/// Whoever collects the log may end before the gateway does.
+#[test]
+fn a_server_whose_log_nobody_reads_goes_on() -> io::Result<()> {
+    let installation = Installation::new();
+    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let (https, admin) = (free()?.to_string(), free()?.to_string());
+    let (reader, writer) = io::pipe()?;
+    drop(reader);
+    let mut command = installation.command(&["serve", "--listen", &https, "--admin-listen", &admin]);
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
+    let client = || installation.ca().exists().then(|| Client::new(https.parse().unwrap(), &installation.ca()));
+    until("it serves", || client().is_some_and(|client| client.connect().is_ok()));
+    for _ in 0..20 {
+        assert_eq!(client().expect("a client").call("GET", "/health/ready", None).status, 200);
+    }
+    let metrics = Client::new(admin.parse().unwrap(), &installation.ca()).call("GET", "/metrics", None).text();
+    assert!(metrics.contains("keybearer_log_lines_dropped"), "{metrics}");
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    let mut ended = None;
+    until("it ends", || {
+        ended = child.try_wait().expect("a child");
+        ended.is_some()
+    });
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
     Ok(())
 }
 

@@ -115,6 +115,29 @@ fn a_key_that_was_revoked_for_its_exposure_stays_revoked_when_the_server_was_kil
     }
 }
 
+/// The log beside the database is for those who work on it: when nothing runs, the one file is a backup.
+#[test]
+fn a_copy_of_the_database_holds_everything_when_nothing_runs() {
+    let (original, restored) = (Installation::new(), Installation::new());
+    let acme = original.customer("acme");
+    std::fs::create_dir(restored.data_dir()).expect("a folder");
+    let copy = || std::fs::copy(original.database(), restored.database()).expect("a copy");
+    copy();
+    let server = restored.serve();
+    token(&server.client(), &acme.key);
+    server.stop();
+
+    // And so it is after a server that ended by itself, with the commands beside it.
+    let server = original.serve();
+    let key = original.ok(&["keys", "create", "acme"]);
+    let live = token(&server.client(), &acme.key);
+    server.stop();
+    copy();
+    let server = restored.serve();
+    token(&server.client(), &key);
+    assert_eq!(server.client().status("/sample/x", &live), 200, "signing keys are in it too");
+}
+
 /// Wherever a first start is cut off, the next one finishes it.
 #[test]
 fn a_first_start_that_was_killed_at_any_moment_is_made_good_by_the_next() {
@@ -235,6 +258,8 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.thread.take().map(|thread| thread.join().expect("good answers"));
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("good answers");
+        }
     }
 }

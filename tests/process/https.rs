@@ -28,7 +28,6 @@ pub fn bearer(token: &str) -> String {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
 }
 
@@ -156,7 +155,7 @@ impl Connection {
             self.more()?;
         }
         let rest = self.head.split_off(length);
-        Ok(Answer { status, headers, body: std::mem::replace(&mut self.head, rest) })
+        Ok(Answer { status, body: std::mem::replace(&mut self.head, rest) })
     }
 
     fn more(&mut self) -> io::Result<()> {

