@@ -192,7 +192,7 @@ async fn a_graceful_end_finishes_what_is_in_flight_and_takes_nothing_new() {
     let mut idle = Wire::open(&gateway).await;
     idle.send(get("/health/live")).await;
     assert!(idle.answer().await.is_some());
-    // The half request has reached its door when the gateway says that it has begun.
+    // The half request was sent before the idle connection was opened and answered, so it is in flight by now.
     let ending = tokio::spawn(gateway.stop(Duration::from_secs(60)));
     let began = Instant::now();
     while TcpStream::connect(address).await.is_ok() {
