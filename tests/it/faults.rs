@@ -1,7 +1,7 @@
 //! When a part is away or overrun: what goes on, what waits, and that it mends by itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,10 +9,10 @@ use keybearer::accounts::{Account, AccountStore};
 use keybearer::clock::Timestamp;
 use keybearer::groups::{Group, GroupStore};
 use keybearer::ids::{AccountName, GroupId, KeyId, LicenceId};
-use keybearer::keys::{Key, KeyStore};
+use keybearer::keys::{Key, KeyState, KeyStore};
 use keybearer::licences::{Licence, LicenceStore};
 use keybearer::limits::Rate;
-use keybearer::persist::{Error, Result, Update, Updated};
+use keybearer::persist::{Cut, Error, Result, Update, Updated};
 use keybearer::revocations::{Changes, Revocation, RevocationStore, Target};
 use keybearer::signing::{SigningKey, SigningKeyStore};
 use keybearer::store::MemoryStore;
@@ -20,16 +20,29 @@ use keybearer::store::MemoryStore;
 use crate::forge;
 use crate::gateway::TestGateway;
 
-/// A store that can be away.
+/// A store that can be away, and whose answers can be held up on their way back.
 #[derive(Debug, Default)]
 struct Faulty {
     inner: MemoryStore,
     away: AtomicBool,
+    /// The call whose answers are held up, while someone has the lock for writing.
+    held: std::sync::Mutex<&'static str>,
+    lock: tokio::sync::RwLock<()>,
+    waiting: AtomicUsize,
 }
 
 impl Faulty {
     fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Where an answer waits that is held up: what it says was true when it was read.
+    async fn on_its_way(&self, call: &str) {
+        let is_held = *self.held.lock().expect("no panic") == call;
+        if is_held {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            drop(self.lock.read().await);
+        }
     }
 
     fn inner(&self) -> Result<&MemoryStore> {
@@ -46,7 +59,9 @@ macro_rules! hand_on {
         #[async_trait]
         impl $trait for Faulty {
             $(async fn $name(&self, $($arg: $type),*) -> Result<$out> {
-                self.inner()?.$name($($arg),*).await
+                let answer = self.inner()?.$name($($arg),*).await;
+                self.on_its_way(stringify!($name)).await;
+                answer
             })*
         }
     };
@@ -188,6 +203,43 @@ async fn a_token_issued_while_the_store_was_away_does_not_escape_a_revocation() 
     gateway.get("/whoami").bearer(&token).await.assert_invalid_token();
     let renewed = gateway.token(&key).await;
     assert_eq!(gateway.get("/whoami").bearer(&renewed).await.status, 200);
+}
+
+/// A record that was read before a change must not be remembered after it, or the change would be lost until memory is old.
+#[tokio::test]
+async fn what_was_read_before_a_change_is_not_remembered_after_it() {
+    for held in ["key", "licences", "groups"] {
+        let store = Arc::new(Faulty::default());
+        let gateway = TestGateway::build().store(Arc::clone(&store) as _).start().await;
+        let key = gateway.acme().await;
+        *store.held.lock().expect("no panic") = held;
+        let door = store.lock.write().await;
+        let (slow, ()) = tokio::join!(async { gateway.token_call(&key).await }, async {
+            while store.waiting.load(Ordering::SeqCst) == 0 {
+                tokio::task::yield_now().await;
+            }
+            // Another process changes what is on its way. Without a cut: nothing but the records says that it is over.
+            match held {
+                "key" => {
+                    let suspend = |key| Update::Write(Key { state: KeyState::Suspended, ..key }, Cut::No);
+                    store.inner.update_key(key.id(), &suspend).await.expect("stored");
+                }
+                "licences" => {
+                    let licence = store.inner.licences(None).await.expect("stored").remove(0).id;
+                    let suspend = |licence| Update::Write(Licence { suspended: true, ..licence }, Cut::No);
+                    store.inner.update_licence(&licence, &suspend).await.expect("stored");
+                }
+                _ => assert!(store.inner.delete_group(&"sample".parse().expect("a group")).await.expect("stored")),
+            }
+            gateway.sync().await;
+            *store.held.lock().expect("no panic") = "";
+            drop(door);
+        });
+        // It began before the change, so either answer is right; what comes after must know better.
+        assert!(matches!(slow.status, 200 | 401), "{held}: {slow:?}");
+        let after = gateway.token_call(&key).await;
+        assert_eq!(after.status, 401, "{held}: {after:?}");
+    }
 }
 
 /// A flood of strangers fills the hashing queue and nothing else.

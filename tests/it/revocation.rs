@@ -192,6 +192,64 @@ async fn the_follower_looks_as_time_passes() {
     gateway.get("/whoami").bearer(&token).await.assert_invalid_token();
 }
 
+/// A restart logs nobody out, forgets no revocation, and keeps the line drawn by revoke-all-before.
+#[tokio::test]
+async fn tokens_and_revocations_survive_a_restart() {
+    // No key of the test's own: the one that is generated must survive too.
+    let build = TestGateway::build().sqlite().with(|config| config.signing.private_key_file = None);
+    let gateway = build.start().await;
+    let (key, lost_key) = (gateway.acme().await, gateway.key("acme").await);
+    let old = gateway.token(&key).await;
+    gateway.advance(Duration::from_secs(10));
+    gateway.store.revoke_all_before(gateway.now(), gateway.now()).await.expect("stored");
+    gateway.sync().await;
+    let (good, revoked, lost) = (gateway.token(&key).await, gateway.token(&key).await, gateway.token(&lost_key).await);
+    let jti = forge::claims(&revoked)["jti"].as_str().expect("an id").parse().expect("an id");
+    gateway.store.revoke(&Target::Token(jti), gateway.now(), false).await.expect("stored");
+    gateway.revoke_key(&lost_key).await;
+    gateway.sync().await;
+
+    let gateway = gateway.restart().await;
+    assert!(gateway.registry().is_empty(), "memory is new");
+    assert_eq!(gateway.get("/whoami").bearer(&good).await.status, 200, "verified once, and admitted");
+    assert_eq!(gateway.registry().len(), 1);
+    assert_eq!(gateway.get("/whoami").bearer(&good).await.status, 200);
+    for (what, token) in [("one token", &revoked), ("its key", &lost), ("all before", &old)] {
+        let answer = gateway.get("/whoami").bearer(token).await;
+        answer.assert_invalid_token();
+        assert!(answer.challenge().contains("revoked"), "{what}: {answer:?}");
+    }
+    assert_eq!(gateway.registry().len(), 1, "what is refused is not admitted");
+    gateway.token_call(&lost_key).await.problem(401, "invalid-credentials");
+    assert_eq!(gateway.token_call(&key).await.status, 200);
+    gateway.advance(Duration::from_secs(3600));
+    gateway.get("/whoami").bearer(&good).await.assert_invalid_token();
+}
+
+/// The registry is bounded: what was evicted to make room is still valid, at the price of one verification.
+#[tokio::test]
+async fn a_token_evicted_for_room_is_still_good() {
+    let gateway = TestGateway::build().with(|config| config.tokens.max_live = 3).start().await;
+    let key = gateway.acme().await;
+    let mut tokens = Vec::new();
+    for _ in 0..6 {
+        tokens.push(gateway.token(&key).await);
+        gateway.advance(Duration::from_secs(1));
+    }
+    assert_eq!(gateway.registry().len(), 3);
+    for token in &tokens {
+        assert_eq!(gateway.get("/whoami").bearer(token).await.status, 200);
+        assert_eq!(gateway.registry().len(), 3);
+    }
+    assert!(gateway.registry().evictions().for_room >= 3);
+    // Revoked while it was evicted, it does not come back.
+    gateway.revoke_key(&key).await;
+    gateway.sync().await;
+    for token in &tokens {
+        gateway.get("/whoami").bearer(token).await.assert_invalid_token();
+    }
+}
+
 /// How a decision arrives while credentials are being verified and tokens issued.
 #[derive(Clone, Copy)]
 enum Decision {
