@@ -54,8 +54,8 @@ impl TrustedProxies {
 
     /// Reads how a request arrived that `peer` handed on. `None` when the peer is not trusted.
     ///
-    /// The client is the nearest hop that is no trusted proxy. Where `Forwarded` and `X-Forwarded-*` are both there, or the
-    /// hops disagree on the protocol, the less favourable reading holds: HTTPS only if all of them say so.
+    /// The client is the nearest hop that is no trusted proxy. Where `Forwarded` and `X-Forwarded-*` are both there, or a
+    /// line cannot be read, or the hops disagree on the protocol, it did not arrive by HTTPS.
     pub fn arrival(&self, peer: SocketAddr, headers: &Forwarded<'_>) -> Option<Arrival> {
         if !self.trusts(peer.ip()) {
             return None;
@@ -68,6 +68,14 @@ impl TrustedProxies {
             .map(str::trim)
             .chain(forwarded.iter().filter_map(|hop| hop.proto))
             .collect();
+        // A client may send the kind of header that the proxy does not write, or leave a quote open that swallows what the
+        // proxy appends. Which of two kinds to believe cannot be known here, so neither is.
+        let x_forwarded = !headers.x_forwarded_for.is_empty() || !headers.x_forwarded_proto.is_empty();
+        let open_quote = headers.forwarded.iter().any(|line| line.matches('"').count() % 2 == 1);
+        let unreadable = headers.x_forwarded_for.iter().any(|line| line.contains('"'));
+        if (x_forwarded && !headers.forwarded.is_empty()) || open_quote || unreadable {
+            return Some(Arrival { client: peer.ip().to_canonical(), https: false });
+        }
         let https = !protocols.is_empty() && protocols.iter().all(|proto| proto.eq_ignore_ascii_case("https"));
         let chain: Vec<Option<IpAddr>> = if forwarded.is_empty() {
             headers.x_forwarded_for.iter().flat_map(|line| line.split(',')).map(|hop| node(hop.trim())).collect()
@@ -165,7 +173,7 @@ mod tests {
 
     #[test]
     fn forwarded_is_read_as_rfc_7239_writes_it() {
-        let read = |line: &str| arrival(PROXY, &["198.51.100.1"], &[], &[line]).unwrap();
+        let read = |line: &str| arrival(PROXY, &[], &[], &[line]).unwrap();
         assert_eq!(read("for=203.0.113.7;proto=https"), ("203.0.113.7".into(), true));
         assert_eq!(
             read(r#"For="[2001:db8:cafe::17]:4711" ; Proto=HTTPS;by=203.0.113.43"#),
@@ -184,6 +192,14 @@ mod tests {
         assert!(!https(&["http"], &[]));
         assert!(!https(&["https", "http"], &[]));
         assert!(!https(&["https"], &["for=203.0.113.7;proto=http"]));
+    }
+
+    #[test]
+    fn what_a_client_could_have_slipped_in_is_not_https() {
+        let forged = Some(("10.0.0.1".to_owned(), false));
+        assert_eq!(arrival(PROXY, &["203.0.113.7"], &["https"], &["for=6.6.6.6;proto=https"]), forged);
+        assert_eq!(arrival(PROXY, &[], &[], &["for=6.6.6.6;proto=https;x=\", for=203.0.113.7;proto=http"]), forged);
+        assert_eq!(arrival(PROXY, &["?\""], &["https"], &[]), forged);
     }
 
     #[test]

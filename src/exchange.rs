@@ -187,7 +187,7 @@ impl Refusal {
     }
 
     /// Names the group that is missing and whom to ask for it.
-    pub fn licence(mut self, missing_group: &str, contact: Option<&str>) -> Self {
+    pub fn licence(mut self, missing_group: Option<&str>, contact: Option<&str>) -> Self {
         self.0.problem = self.0.problem.licence(missing_group, contact);
         self
     }

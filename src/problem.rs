@@ -139,8 +139,8 @@ impl Problem {
     }
 
     /// Names the group that is missing and whom to ask for it.
-    pub fn licence(mut self, missing_group: &str, contact: Option<&str>) -> Self {
-        self.missing_group = Some(missing_group.to_owned());
+    pub fn licence(mut self, missing_group: Option<&str>, contact: Option<&str>) -> Self {
+        self.missing_group = missing_group.map(str::to_owned);
         self.contact = contact.map(str::to_owned);
         self
     }
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_problem_has_the_members_of_rfc_9457() {
         let json = Problem::new(Kind::InsufficientScope, "Ask for a licence.")
-            .licence("orders", Some("sales@example.com"))
+            .licence(Some("orders"), Some("sales@example.com"))
             .instance("00ff")
             .to_json();
         assert_eq!(

@@ -54,8 +54,8 @@ pub enum Denial {
     },
     /// The token is valid and does not reach this route.
     Scope {
-        /// A group that would.
-        missing: GroupId,
+        /// A group that would; `None` where any but the demo one would.
+        missing: Option<GroupId>,
         /// Whose token it is.
         session: Session,
     },
@@ -134,10 +134,13 @@ impl Gate {
             // A token of the time when it was open, still within its life.
             return Err(Denial::Invalid { why: Invalid::Revoked, session: Some(session) });
         }
+        if *audience == Audience::Licensed && session.principal().is_demo() {
+            return Err(Denial::Scope { missing: None, session });
+        }
         if let Audience::AnyOf(groups) = audience
             && !groups.iter().any(|group| session.principal().reaches(group))
         {
-            let missing = groups.first().cloned().unwrap_or_else(demo::group);
+            let missing = groups.first().cloned();
             return Err(Denial::Scope { missing, session });
         }
         if session.principal().is_demo()

@@ -14,6 +14,7 @@ use tower::{Layer, Service};
 
 use super::{Denial, Gate, Presented, Settings};
 use crate::exchange::{Exchange, Refusal, quotable};
+use crate::ids::GroupId;
 use crate::problem::Kind;
 use crate::routes::Audience;
 use crate::tokens::Invalid;
@@ -134,13 +135,18 @@ impl Shared {
             }
             Denial::Scope { missing, session } => {
                 let ask = ask_for_licence(self.contact.as_deref());
-                let detail = format!("This needs a licence for the group '{missing}'. {ask}");
+                let (detail, scope) = match &missing {
+                    Some(group) => {
+                        (format!("This needs a licence for the group '{group}'. {ask}"), format!(", scope=\"{group}\""))
+                    }
+                    None => (format!("The Demo group does not reach this. {ask}"), String::new()),
+                };
+                let challenge =
+                    challenge(&format!("Bearer realm=\"{}\", error=\"insufficient_scope\"{scope}", self.realm));
+                let missing = missing.as_ref().map(GroupId::as_str);
                 Refusal::new(Kind::InsufficientScope, "insufficient_scope", detail)
-                    .licence(missing.as_str(), self.contact.as_deref())
-                    .challenge(challenge(&format!(
-                        "Bearer realm=\"{}\", error=\"insufficient_scope\", scope=\"{missing}\"",
-                        self.realm
-                    )))
+                    .licence(missing, self.contact.as_deref())
+                    .challenge(challenge)
                     .of(Arc::clone(session.principal()), session.id())
             }
             Denial::TooMany { wait, session } => {

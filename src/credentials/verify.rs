@@ -204,7 +204,7 @@ impl Verifier {
                 Ok(grant) if self.revocations.generation() == generation => return Outcome::Verified(grant),
                 Ok(_) => {}
                 Err(Stop::Rejected(reason)) => {
-                    let user = matches!(reason, Reason::WrongSecret | Reason::UnknownAccount);
+                    let user = matches!(reason, Reason::WrongSecret | Reason::UnknownAccount | Reason::NoPassword);
                     return self.rejected(reason, from, user.then(|| self.user(&attempt)));
                 }
                 Err(Stop::Throttled(wait)) => return Outcome::Throttled(wait),
@@ -282,7 +282,8 @@ impl Verifier {
     async fn grant(self: &Arc<Self>, attempt: &Arc<Attempt>) -> Result<Grant, Stop> {
         let synced_at = Timestamp::from_millis(self.synced_at.load(Ordering::Acquire));
         // Memory that the store has not confirmed for a while is asked only when the store does not answer.
-        let trusted = attempt.began_at.since(synced_at) <= TRUSTED_FOR;
+        // A clock that was set back says nothing about how old memory is.
+        let trusted = attempt.began_at >= synced_at && attempt.began_at.since(synced_at) <= TRUSTED_FOR;
         let (record, mut known_at) = match self.remembered(attempt, trusted).await? {
             Some((record, true)) => (record, attempt.began_at),
             Some((record, false)) => (record, synced_at.min(attempt.began_at)),
@@ -292,7 +293,10 @@ impl Verifier {
         if !standing_is_fresh {
             known_at = known_at.min(synced_at);
         }
-        let lives = self.lives(trusted).await?;
+        let (lives, lives_are_fresh) = self.lives(trusted).await?;
+        if !lives_are_fresh {
+            known_at = known_at.min(synced_at);
+        }
         let Reach { groups, not_after, longest } = standing
             .reach(record.only.as_ref(), record.ends_at, &lives, self.demo_is_open, self.clock.now())
             .map_err(Stop::Rejected)?;
@@ -422,9 +426,11 @@ impl Verifier {
         if self.proven.len() >= self.settings.cache_size {
             self.shrink(attempt.began_at);
         }
-        self.proven.insert(attempt.credential.clone(), Proven { mac: attempt.mac, record, read_at: attempt.began_at });
-        if self.epoch.load(Ordering::Acquire) != epoch {
-            self.proven.remove(&attempt.credential);
+        // Under the entry's lock: whoever forgets has moved the epoch before it removes, so that what is stale is either not
+        // put in or taken out, and nobody sees it in between.
+        let entry = self.proven.entry(attempt.credential.clone());
+        if self.epoch.load(Ordering::Acquire) == epoch {
+            entry.insert(Proven { mac: attempt.mac, record, read_at: attempt.began_at });
         }
     }
 
@@ -478,10 +484,11 @@ impl Verifier {
                     self.standings.retain(|_, held| now.since(held.read_at) < self.settings.cache_ttl);
                 }
                 if self.standings.len() < self.settings.cache_size {
-                    self.standings.insert(name.clone(), Arc::clone(&standing));
-                }
-                if self.epoch.load(Ordering::Acquire) != epoch {
-                    self.standings.remove(name);
+                    // As in `remember`.
+                    let entry = self.standings.entry(name.clone());
+                    if self.epoch.load(Ordering::Acquire) == epoch {
+                        entry.insert(Arc::clone(&standing));
+                    }
                 }
                 Ok((standing, true))
             }
@@ -490,13 +497,13 @@ impl Verifier {
         }
     }
 
-    /// All groups with the token lives they allow.
-    async fn lives(&self, trusted: bool) -> Result<Arc<GroupLives>, Stop> {
+    /// All groups with the token lives they allow, and whether they were read from the store just now.
+    async fn lives(&self, trusted: bool) -> Result<(Arc<GroupLives>, bool), Stop> {
         let held = self.lives.load_full();
         if let Some(held) = &held
             && trusted
         {
-            return Ok(Arc::clone(held));
+            return Ok((Arc::clone(held), false));
         }
         let epoch = self.epoch.load(Ordering::Acquire);
         match (self.stores.groups.groups().await, held) {
@@ -507,9 +514,9 @@ impl Verifier {
                 if self.epoch.load(Ordering::Acquire) != epoch {
                     self.lives.store(None);
                 }
-                Ok(lives)
+                Ok((lives, true))
             }
-            (Err(_), Some(held)) => Ok(held),
+            (Err(_), Some(held)) => Ok((held, false)),
             (Err(error), None) => Err(Stop::Store(error)),
         }
     }
@@ -547,7 +554,7 @@ impl Verifier {
 
     /// Says that memory agreed with the store at `at`: every change until then was forgotten and put into force.
     pub fn synced(&self, at: Timestamp) {
-        self.synced_at.fetch_max(at.millis(), Ordering::AcqRel);
+        self.synced_at.store(at.millis(), Ordering::Release);
     }
 
     /// When memory last agreed with the store.

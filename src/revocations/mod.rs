@@ -144,6 +144,8 @@ impl Revocations {
     /// Puts a revocation into force at once.
     pub fn apply(&self, revocation: &Revocation) {
         let cutoff = revocation.cutoff;
+        // Before the change as well: whoever reads the new cut-off must not find the generation it began with.
+        self.generation.fetch_add(1, Ordering::AcqRel);
         match &revocation.target {
             Target::Token(id) => {
                 if self.tokens.insert(*id, revocation.forget_at).is_none() {
@@ -244,7 +246,7 @@ mod tests {
         apply(Target::Key(key), 400);
         assert_eq!(revocations.cutoff(&account, None), Cutoff(300));
         assert_eq!(revocations.cutoff(&account, Some(&key)), Cutoff(400));
-        assert_eq!(revocations.generation(), 4);
+        assert_eq!(revocations.generation(), 8, "it moves before and after each change");
     }
 
     #[test]

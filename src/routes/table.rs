@@ -34,6 +34,8 @@ pub enum Audience {
     Public,
     /// Whoever has a valid token.
     Token,
+    /// Whoever has a valid token that is not the published demo one.
+    Licensed,
     /// Whoever has a token for one of these groups.
     AnyOf(Box<[GroupId]>),
 }
@@ -96,7 +98,8 @@ impl RouteTable {
         for route in configured {
             let methods: Vec<&str> = route.methods.iter().map(String::as_str).collect();
             let audience = match route.groups.as_slice() {
-                [] => Audience::Token,
+                // The Demo group is not widened by a route that names no group (CONTRACT §4).
+                [] => Audience::Licensed,
                 groups => Audience::AnyOf(groups.into()),
             };
             table.add(route.id.as_str(), &route.path, &methods, audience, Target::Resource(route.resource));

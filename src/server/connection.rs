@@ -157,9 +157,8 @@ pub struct InFlight {
 impl InFlight {
     /// The answer's head is there, and the rest of it takes no time: the connection is idle from then on. Saves a clock
     /// read per request.
-    pub fn answered(mut self, at: Instant) -> Self {
+    pub fn ended(mut self, at: Instant) {
         self.answered_at = Some(at);
-        self
     }
 }
 

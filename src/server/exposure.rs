@@ -52,6 +52,10 @@ impl Exposure {
     pub fn examine(self: &Arc<Self>, head: &[u8], peer: SocketAddr) {
         let mut found = false;
         for line in head.split(|byte| *byte == b'\n').skip(1) {
+            if found {
+                // One request exposes one credential; a thousand lines are somebody's try to keep us busy.
+                break;
+            }
             let Some((name, value)) = line.split_at_checked("authorization:".len()) else { continue };
             if name.eq_ignore_ascii_case(b"authorization:") {
                 found = true;

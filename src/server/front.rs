@@ -39,8 +39,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// An answer of so many bytes is handed over in no time.
-const SHORT: u64 = 64 * 1024;
+/// An answer of so many bytes is in memory as a whole: nothing works on it any more once its head is there.
+const SHORT: u64 = 512 * 1024;
 
 /// The routes in force, with their counters.
 #[derive(Debug)]
@@ -219,7 +219,10 @@ impl<S> Serving<S> {
         let Arrivals::Proxied(trusted, exposure) = &self.front.arrivals else {
             return (Ok(()), peer.ip().to_canonical());
         };
-        let lines = |name: &str| head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let lines = |name: &str| {
+            // What is not text is no address and no protocol.
+            head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?\"")).collect()
+        };
         let headers = Forwarded {
             x_forwarded_for: lines(X_FORWARDED_FOR),
             x_forwarded_proto: lines(X_FORWARDED_PROTO),
@@ -231,7 +234,7 @@ impl<S> Serving<S> {
             None => ("untrusted_proxy", peer.ip().to_canonical()),
         };
         self.front.desk.metrics.plaintext.inc();
-        for value in head.headers.get_all(AUTHORIZATION) {
+        if let Some(value) = head.headers.get(AUTHORIZATION) {
             exposure.examine_value(value.as_bytes(), SocketAddr::new(client, peer.port()));
         }
         let detail = "Only HTTPS is served. Whatever key or token was sent in the clear must be treated as exposed.";
@@ -306,8 +309,14 @@ impl Answering {
             });
         }
         let is_short = response.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
-        let in_flight = if is_short { in_flight.answered(ended) } else { in_flight };
-        response.map(|body| Tracked { body, in_flight: Some(in_flight) })
+        // A client that does not take a short answer holds an idle connection, whatever HTTP/2 windows it keeps shut.
+        let in_flight = if is_short {
+            in_flight.ended(ended);
+            None
+        } else {
+            Some(in_flight)
+        };
+        response.map(|body| Tracked { body, in_flight })
     }
 }
 

@@ -395,7 +395,10 @@ impl Gateway {
         self.doors.token.set_demo_rate(new.demo.tokens_per_address);
         Arc::clone(&self.certificates).look(self.gate.clock()).await;
         let fixed = fixed_settings(&config, new);
+        // What is not in force must not be taken for it by the next reload.
+        let in_force = config.demo.enabled;
         *config = new.clone();
+        config.demo.enabled = in_force;
         fixed
     }
 
