@@ -296,6 +296,10 @@ impl Operations {
         let verdict = Verdict::default();
         let decide = |account| verdict.note(change(account, self.clock.now()));
         let updated = self.store.update_account(name, &decide).await?;
+        if verdict.is_late(self.clock.now()) {
+            let again = |account| Update::Write(account, Cut::Now(self.clock.now()));
+            self.store.update_account(name, &again).await?;
+        }
         verdict.of(updated)?.ok_or_else(|| Error::Unknown(name.clone()))
     }
 }

@@ -310,6 +310,10 @@ impl Operations {
         let verdict = Verdict::default();
         let decide = |key| verdict.note(change(key, self.clock.now()));
         let updated = self.keys.update_key(id, &decide).await?;
+        if verdict.is_late(self.clock.now()) {
+            let again = |key| Update::Write(key, Cut::Now(self.clock.now()));
+            self.keys.update_key(id, &again).await?;
+        }
         verdict.of(updated)?.ok_or_else(|| Error::Unknown(*id))
     }
 }

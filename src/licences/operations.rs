@@ -285,6 +285,10 @@ impl Operations {
         let verdict = Verdict::default();
         let decide = |licence| verdict.note(change(licence, self.clock.now()));
         let updated = self.licences.update_licence(id, &decide).await?;
+        if verdict.is_late(self.clock.now()) {
+            let again = |licence| Update::Write(licence, Cut::Now(self.clock.now()));
+            self.licences.update_licence(id, &again).await?;
+        }
         verdict.of(updated)?.ok_or_else(|| Error::Unknown(*id))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Revocation, RevocationStore, Target};
 use crate::accounts::AccountStore;
+use crate::change::is_late;
 use crate::clock::{Clock, Timestamp};
 use crate::groups::demo;
 use crate::ids::{AccountName, KeyId, TokenId};
@@ -95,7 +96,7 @@ impl Operations {
         if *id != demo::key_id() && self.keys.key(id).await?.is_none() {
             return Err(Error::NoKey(*id));
         }
-        Ok(self.revocations.revoke(&Target::Key(*id), self.clock.now(), false).await?)
+        self.cut(&Target::Key(*id)).await
     }
 
     /// Revokes the tokens of one account so far, by key or password, the demo account included.
@@ -106,7 +107,7 @@ impl Operations {
         if name.as_str() != demo::DEMO && self.accounts.account(name).await?.is_none() {
             return Err(Error::NoAccount(name.clone()));
         }
-        Ok(self.revocations.revoke(&Target::Account(name.clone()), self.clock.now(), false).await?)
+        self.cut(&Target::Account(name.clone())).await
     }
 
     /// Revokes every token so far.
@@ -114,7 +115,18 @@ impl Operations {
     /// # Errors
     /// When the store fails.
     pub async fn all(&self) -> Result<Revocation, Error> {
-        Ok(self.revocations.revoke(&Target::All, self.clock.now(), false).await?)
+        self.cut(&Target::All).await
+    }
+
+    /// Ends the tokens of `target` so far: those that were got while this was being written as well.
+    async fn cut(&self, target: &Target) -> Result<Revocation, Error> {
+        let decided_at = self.clock.now();
+        let revocation = self.revocations.revoke(target, decided_at, false).await?;
+        let committed_at = self.clock.now();
+        if !is_late(decided_at, committed_at) {
+            return Ok(revocation);
+        }
+        Ok(self.revocations.revoke(target, committed_at, false).await?)
     }
 
     /// Revokes every token issued before an instant.

@@ -20,7 +20,7 @@ pub struct Changed<T> {
 
 /// Carries what an atomic update decided out of it. A store may run an update more than once, when another writer came
 /// first; the last run is the one that counts.
-pub(crate) struct Verdict<E>(Mutex<Option<Result<(bool, bool), E>>>);
+pub(crate) struct Verdict<E>(Mutex<Option<Result<(bool, Cut), E>>>);
 
 impl<E> Default for Verdict<E> {
     fn default() -> Self {
@@ -32,8 +32,8 @@ impl<E> Verdict<E> {
     /// Notes a decision and turns it into what the store has to do; a refusal keeps the record.
     pub(crate) fn note<T>(&self, decided: Result<Update<T>, E>) -> Update<T> {
         let (verdict, update) = match decided {
-            Ok(Update::Keep) => (Ok((false, false)), Update::Keep),
-            Ok(Update::Write(record, cut)) => (Ok((true, cut != Cut::No)), Update::Write(record, cut)),
+            Ok(Update::Keep) => (Ok((false, Cut::No)), Update::Keep),
+            Ok(Update::Write(record, cut)) => (Ok((true, cut)), Update::Write(record, cut)),
             Err(refusal) => (Err(refusal), Update::Keep),
         };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
@@ -44,9 +44,26 @@ impl<E> Verdict<E> {
     pub(crate) fn of<T>(self, updated: Updated<T>) -> Result<Option<Changed<T>>, E> {
         let Updated::Done(record) = updated else { return Ok(None) };
         let verdict = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (written, tokens_cut) = verdict.transpose()?.unwrap_or((false, false));
-        Ok(Some(Changed { record, written, tokens_cut }))
+        let (written, cut) = verdict.transpose()?.unwrap_or((false, Cut::No));
+        Ok(Some(Changed { record, written, tokens_cut: cut != Cut::No }))
     }
+
+    /// Whether the cut must be made once more, now that the change is there for all to see.
+    ///
+    /// A cut-off counts in whole seconds and is decided before the change is committed. Where the second turns in between, a
+    /// login that still saw the record as it was got a token that the cut-off does not cover. No login can see that any
+    /// more once the change is committed, so one repetition is enough.
+    pub(crate) fn is_late(&self, committed_at: Timestamp) -> bool {
+        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Ok((_, Cut::Now(decided_at)))) => is_late(*decided_at, committed_at),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the second has turned between a decision and its being there for all to see; see [`Verdict::is_late`].
+pub(crate) fn is_late(decided_at: Timestamp, committed_at: Timestamp) -> bool {
+    committed_at.secs() > decided_at.secs()
 }
 
 /// Whether moving an end from `old` to `new` must cut tokens: no token may outlive what it stands on.
@@ -63,6 +80,9 @@ pub(crate) fn cut_for_end(old: Option<Timestamp>, new: Option<Timestamp>, now: T
     let near = new.is_some_and(|new| new < now + LONGEST_TOKEN + UNDER_WAY);
     if earlier && near { Cut::Now(now) } else { Cut::No }
 }
+
+#[cfg(test)]
+mod late;
 
 #[cfg(test)]
 mod tests {
@@ -92,6 +112,13 @@ mod tests {
         assert!(matches!(verdict.note(Ok(Update::Write(1, Cut::Now(now)))), Update::Write(1, _)));
         assert!(matches!(verdict.note::<i32>(Ok(Update::Keep)), Update::Keep));
         assert_eq!(verdict.of(Updated::Done(7)), Ok(Some(Changed { record: 7, written: false, tokens_cut: false })));
+
+        let verdict = Verdict::<&str>::default();
+        let decided_at = Timestamp::from_millis(1_900);
+        assert!(!verdict.is_late(Timestamp::from_secs(2)), "nothing was decided");
+        assert!(matches!(verdict.note(Ok(Update::Write(1, Cut::Now(decided_at)))), Update::Write(1, _)));
+        assert!(!verdict.is_late(Timestamp::from_millis(1_999)));
+        assert!(verdict.is_late(Timestamp::from_secs(2)));
 
         let verdict = Verdict::<&str>::default();
         assert!(matches!(verdict.note::<i32>(Err("no")), Update::Keep));
