@@ -6,13 +6,12 @@ use std::sync::Arc;
 use super::PlaintextCredentials;
 use super::follow::Follower;
 use crate::access::Presented as Access;
-use crate::accounts::Account;
+use crate::accounts;
 use crate::clock::Clock;
 use crate::credentials::{Outcome, Presented, Verifier};
 use crate::groups::demo;
-use crate::keys::{Key, KeyState};
-use crate::persist::{self, Cut, Update};
-use crate::revocations::Target;
+use crate::keys;
+use crate::revocations;
 use crate::store::SharedStore;
 use crate::telemetry::Metrics;
 use crate::tokens::{self, Client};
@@ -22,7 +21,9 @@ pub struct Exposure {
     policy: PlaintextCredentials,
     credentials: Arc<Verifier>,
     tokens: tokens::Verifier,
-    store: SharedStore,
+    accounts: accounts::Operations,
+    keys: keys::Operations,
+    revocations: revocations::Operations,
     follower: Arc<Follower>,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
@@ -40,12 +41,23 @@ impl Exposure {
         policy: PlaintextCredentials,
         credentials: Arc<Verifier>,
         tokens: tokens::Verifier,
-        store: SharedStore,
+        store: &SharedStore,
         follower: Arc<Follower>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { policy, credentials, tokens, store, follower, metrics, clock }
+        let (store, now, prefix) = (|| Arc::clone(store), || Arc::clone(&clock), || credentials.prefix().clone());
+        Self {
+            accounts: accounts::Operations::new(store(), now(), prefix()),
+            keys: keys::Operations::new(store(), store(), store(), now(), prefix()),
+            revocations: revocations::Operations::new(store(), store(), store(), now()),
+            policy,
+            credentials,
+            tokens,
+            follower,
+            metrics,
+            clock,
+        }
     }
 
     /// Looks for credentials in the head of a request that came in the clear, and acts on them in the background.
@@ -106,7 +118,10 @@ impl Exposure {
             exposure.metrics.exposed("token");
             let is_published = token.account.as_str() == demo::DEMO;
             let revoke = exposure.policy == PlaintextCredentials::Revoke && !is_published;
-            let revoked = if revoke { exposure.revoke(&Target::Token(token.id)).await } else { Ok(()) };
+            let revoked = match revoke {
+                true => exposure.revocations.token(token.id).await.map(drop).map_err(Failed::from),
+                false => Ok(()),
+            };
             exposure.put_in_force().await;
             audit(revoked, revoke, peer, &format!("token {} of {}", token.id, token.account));
         });
@@ -118,19 +133,18 @@ impl Exposure {
         let (what, revoked) = match client {
             Client::Key(id) => {
                 self.metrics.exposed(if is_published { "demo" } else { "key" });
-                let now = self.clock.now();
-                let change = |key: Key| match key.state {
-                    KeyState::Revoked => Update::Keep,
-                    _ => Update::Write(Key { state: KeyState::Revoked, ..key }, Cut::Forever(now)),
+                let revoked = match revoke {
+                    true => self.keys.revoke(id).await.map(drop).map_err(Failed::from),
+                    false => Ok(()),
                 };
-                let revoked = if revoke { self.store.update_key(id, &change).await.map(drop) } else { Ok(()) };
                 (format!("key {id} of {account}"), revoked)
             }
             Client::Password => {
                 self.metrics.exposed("password");
-                let now = self.clock.now();
-                let change = |account: Account| Update::Write(Account { password: None, ..account }, Cut::Now(now));
-                let revoked = if revoke { self.store.update_account(account, &change).await.map(drop) } else { Ok(()) };
+                let revoked = match revoke {
+                    true => self.accounts.clear_password(account).await.map(drop).map_err(Failed::from),
+                    false => Ok(()),
+                };
                 (format!("password of {account}"), revoked)
             }
         };
@@ -142,14 +156,13 @@ impl Exposure {
     async fn put_in_force(&self) {
         let _ = self.follower.sync().await;
     }
-
-    async fn revoke(&self, target: &Target) -> persist::Result<()> {
-        self.store.revoke(target, self.clock.now(), true).await.map(drop)
-    }
 }
 
+/// Why an exposed credential could not be revoked.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 /// The audit line. It names the credential by its public id, never by itself.
-fn audit(revoked: persist::Result<()>, revoke: bool, peer: SocketAddr, credential: &str) {
+fn audit(revoked: Result<(), Failed>, revoke: bool, peer: SocketAddr, credential: &str) {
     let client = peer.ip();
     match revoked {
         Ok(()) if revoke => tracing::warn!(

@@ -210,7 +210,7 @@ impl Gateway {
             config.server.plaintext_credentials,
             Arc::clone(&credentials),
             tokens::Verifier::new(&config.tokens, Arc::clone(&ring)),
-            Arc::clone(&store),
+            &store,
             Arc::clone(&follower),
             Arc::clone(&metrics),
             Arc::clone(&clock),
