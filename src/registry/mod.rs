@@ -226,7 +226,10 @@ impl Registry {
                 return Some(session);
             }
             session.principal = self.intern_principal(session.principal.renewed());
-            self.sessions.insert(digest, session.clone());
+            if self.sessions.insert(digest, session.clone()).is_none() {
+                // It was evicted meanwhile.
+                self.live.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -344,7 +347,8 @@ impl Registry {
 
     fn retire(&self, principal: &Arc<Principal>) {
         if principal.retire() {
-            self.principals.remove(principal);
+            // Its successor is equal to it, and must stay.
+            self.principals.remove_if(principal, |held, ()| Arc::ptr_eq(held, principal));
         }
     }
 
