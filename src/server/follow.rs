@@ -26,6 +26,10 @@ pub struct Follower {
     clock: Arc<dyn Clock>,
     version: Mutex<u64>,
     reachable: AtomicBool,
+    /// The signing keys changed and are not loaded yet.
+    keys_are_due: AtomicBool,
+    /// Loading them failed, and was told.
+    keys_failed: AtomicBool,
     /// The longest time, in milliseconds, from a revocation's decision to its being in force here.
     lag: AtomicU64,
 }
@@ -56,6 +60,8 @@ impl Follower {
             ring,
             clock,
             reachable: AtomicBool::new(true),
+            keys_are_due: AtomicBool::new(false),
+            keys_failed: AtomicBool::new(false),
             lag: AtomicU64::new(0),
         };
         *follower.version.lock().await = follower.replay().await?;
@@ -105,9 +111,12 @@ impl Follower {
                 Changes::Lost => {
                     tracing::warn!("the store's feed has a gap; everything is loaded anew");
                     *version = self.replay().await?;
-                    self.reload_keys().await;
+                    self.keys_are_due.store(true, Ordering::Release);
                 }
             }
+        }
+        if self.keys_are_due.load(Ordering::Acquire) {
+            self.reload_keys().await;
         }
         self.credentials.synced(began);
         Ok(())
@@ -125,14 +134,24 @@ impl Follower {
             }
         }
         if changes.contains(&Change::SigningKeys) {
-            self.reload_keys().await;
+            self.keys_are_due.store(true, Ordering::Release);
         }
     }
 
+    /// Keys that cannot be loaded now are asked for again at every turn: the change of them is told once.
     async fn reload_keys(&self) {
-        match self.ring.reload().await {
-            Ok(()) => tracing::info!(kid = self.ring.active().kid(), "signing keys loaded"),
-            Err(error) => tracing::error!(error = %error, "changed signing keys cannot be used; the old ones stay"),
+        let loaded = self.ring.reload().await;
+        let failed_before = self.keys_failed.swap(loaded.is_err(), Ordering::AcqRel);
+        match loaded {
+            Ok(()) => {
+                self.keys_are_due.store(false, Ordering::Release);
+                tracing::info!(kid = self.ring.active().kid(), "signing keys loaded");
+            }
+            Err(error) if !failed_before => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "changed signing keys cannot be used now; the old ones stay"
+            ),
+            Err(_) => {}
         }
     }
 

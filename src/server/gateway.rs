@@ -3,10 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum_server::tls_rustls::RustlsConfig;
 use axum_server::{Handle, Server};
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use tokio::net::TcpListener;
@@ -16,6 +14,7 @@ use tower::ServiceBuilder;
 use tower_http::sensitive_headers::{SetSensitiveRequestHeaders, SetSensitiveRequestHeadersLayer};
 
 use super::accept::{ProxiedDoor, TlsDoor};
+use super::certificates::Certificates;
 use super::connection::Connections;
 use super::dispatch::{Dispatch, Doors};
 use super::exposure::Exposure;
@@ -37,11 +36,8 @@ use crate::routes::RouteTable;
 use crate::signing::{self, KeyRing};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
-use crate::tls::{self, Reload, Watched};
+use crate::tls;
 use crate::tokens::{self, Issuer};
-
-/// How often certificate files are looked at.
-const LOOK_AT_FILES: Duration = Duration::from_secs(2);
 
 /// How often what counts no more is dropped.
 const CLEAN: Duration = Duration::from_secs(60);
@@ -150,13 +146,6 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-/// The certificate in force and its files.
-struct Certificates {
-    watched: std::sync::Mutex<Watched>,
-    serving: RustlsConfig,
-    not_after: AtomicU64,
-}
-
 impl Gateway {
     /// Starts everything. When it returns, requests are answered; when it fails, nothing is left behind.
     ///
@@ -169,7 +158,7 @@ impl Gateway {
         sink: Option<&Sink>,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
-        let certificates = Arc::new(Certificates::open(config, &clock).await?);
+        let certificates = Arc::new(Certificates::open(config, &clock).await.map_err(StartError::Tls)?);
         let ring = Arc::new(KeyRing::load(&config.signing, Arc::clone(&store) as _, Arc::clone(&clock)).await?);
         let registry = Arc::new(Registry::new(config.tokens.max_live));
         let credentials = Arc::new(
@@ -262,7 +251,7 @@ impl Gateway {
             Front::new(stack.clone(), Arc::clone(desk), arrivals).entrance(Arc::clone(&connections))
         };
         let door = TlsDoor::new(
-            certificates.serving.clone(),
+            certificates.serving().clone(),
             config.limits.handshake_timeout,
             Arc::clone(&exposure),
             Arc::clone(&metrics),
@@ -344,7 +333,7 @@ impl Gateway {
         });
         let of = Arc::clone(&self.certificates);
         metrics.gauge("certificate_expiry_timestamp_seconds", "When the certificate in force ends", move || {
-            of.not_after.load(Ordering::Relaxed) as f64
+            of.not_after().secs() as f64
         });
         if let Some(of) = sink.cloned() {
             metrics.counter("log_lines_dropped", "Log lines that nobody took", move || of.dropped());
@@ -529,69 +518,6 @@ impl Running<'_> {
             .keep_alive_timeout(Duration::from_secs(10));
         self.handles.push(handle);
         self.servers.push(tokio::spawn(server.serve(entrance)));
-    }
-}
-
-impl Certificates {
-    async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, StartError> {
-        let (settings, data_dir, now) = (config.tls.clone(), config.data_dir.clone(), clock.now());
-        let opened = tokio::task::spawn_blocking(move || Watched::open(&settings, &data_dir, now)).await;
-        let watched = match opened {
-            Ok(watched) => watched.map_err(StartError::Tls)?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        let material = watched.material();
-        log_certificate("certificate loaded", &material.summary);
-        Ok(Self {
-            serving: RustlsConfig::from_config(Arc::clone(&material.config)),
-            not_after: AtomicU64::new(material.summary.not_after.secs()),
-            watched: std::sync::Mutex::new(watched),
-        })
-    }
-
-    fn local_authority(&self) -> Option<PathBuf> {
-        self.watched.lock().unwrap_or_else(std::sync::PoisonError::into_inner).local_authority()
-    }
-
-    /// Looks at the files, and serves what changed.
-    async fn look(self: Arc<Self>, clock: &Arc<dyn Clock>) {
-        let now = clock.now();
-        let looked = tokio::task::spawn_blocking(move || {
-            let mut watched = self.watched.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            match watched.reload(now) {
-                Reload::Unchanged => {}
-                Reload::Changed(config, summary) => {
-                    self.serving.reload_from_config(config);
-                    self.not_after.store(summary.not_after.secs(), Ordering::Relaxed);
-                    log_certificate("certificate replaced", &summary);
-                }
-                Reload::Faulty(faults) => {
-                    tracing::error!("changed certificate files cannot be used; the old certificate stays: {faults}");
-                }
-            }
-        });
-        if let Err(error) = looked.await {
-            tracing::error!(error = %error, "certificate files could not be looked at");
-        }
-    }
-
-    async fn keep_fresh(self: Arc<Self>, clock: Arc<dyn Clock>) {
-        loop {
-            clock.sleep_until(clock.now() + LOOK_AT_FILES).await;
-            Arc::clone(&self).look(&clock).await;
-        }
-    }
-}
-
-fn log_certificate(what: &str, summary: &tls::Summary) {
-    tracing::info!(
-        names = summary.names.join(" "),
-        not_after = %summary.not_after,
-        fingerprint = summary.fingerprint,
-        "{what}"
-    );
-    for warning in &summary.warnings {
-        tracing::warn!("certificate: {warning}");
     }
 }
 

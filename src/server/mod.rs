@@ -9,6 +9,7 @@
 //! 5. `dispatch`: the door of the route, with its limits of content and time
 
 mod accept;
+mod certificates;
 mod conduct;
 mod connection;
 mod dispatch;
