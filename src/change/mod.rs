@@ -82,10 +82,9 @@ pub(crate) fn cut_for_end(old: Option<Timestamp>, new: Option<Timestamp>, now: T
 }
 
 #[cfg(test)]
-mod late;
-
-#[cfg(test)]
 mod tests {
+    mod late;
+
     use super::*;
 
     #[test]
