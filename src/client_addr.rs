@@ -1,7 +1,7 @@
 //! The client's address. Trust in headers starts at the socket: a forwarded header counts only when the peer is a trusted
 //! proxy, and then from the nearest hop outwards (RFC 7239 §8.1).
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -13,6 +13,25 @@ pub fn network(address: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
         v4 => v4,
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Over the network.
+    Address(SocketAddr),
+    /// A process on this machine, over a Unix socket whose file mode says who may connect.
+    Unix,
+}
+
+impl Peer {
+    /// Its address; over a Unix socket that of this machine.
+    pub fn ip(&self) -> IpAddr {
+        match self {
+            Self::Address(address) => address.ip().to_canonical(),
+            Self::Unix => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
     }
 }
 
@@ -52,6 +71,43 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether `peer` is one of them. Who may connect to a Unix socket is trusted.
+    pub fn trusts_peer(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Address(address) => self.trusts(address.ip()),
+            Peer::Unix => true,
+        }
+    }
+
+    /// The client of a request that `nearest`, which is trusted, handed on with these lines of `X-Forwarded-For`: the
+    /// nearest hop that is no trusted proxy. Text that is no address ends the walk: who is behind it cannot be known.
+    pub fn client<L>(&self, nearest: IpAddr, lines: L) -> IpAddr
+    where
+        L: IntoIterator<IntoIter: DoubleEndedIterator, Item: AsRef<str>>,
+    {
+        let mut client = nearest.to_canonical();
+        for line in lines.into_iter().rev() {
+            let hops = line.as_ref().split(',').map(str::trim).filter(|hop| !hop.is_empty());
+            if !self.walk(&mut client, hops.map(node).rev()) {
+                break;
+            }
+        }
+        client
+    }
+
+    /// Walks from the nearest hop outwards, and says whether it may go on.
+    fn walk(&self, client: &mut IpAddr, hops: impl Iterator<Item = Option<IpAddr>>) -> bool {
+        for hop in hops {
+            // What lies behind a hop that names no address cannot be trusted either.
+            let Some(address) = hop else { return false };
+            *client = address;
+            if !self.trusts(address) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Reads how a request arrived that `peer` handed on. `None` when the peer is not trusted.
     ///
     /// The client is the nearest hop that is no trusted proxy. Where `Forwarded` and `X-Forwarded-*` are both there, or a
@@ -83,14 +139,7 @@ impl TrustedProxies {
             forwarded.iter().map(|hop| hop.from.and_then(node)).collect()
         };
         let mut client = peer.ip().to_canonical();
-        for hop in chain.into_iter().rev() {
-            // What lies behind a hop that names no address cannot be trusted either.
-            let Some(address) = hop else { break };
-            client = address;
-            if !self.trusts(address) {
-                break;
-            }
-        }
+        self.walk(&mut client, chain.into_iter().rev());
         Some(Arrival { client, https })
     }
 }
@@ -169,6 +218,22 @@ mod tests {
         assert_eq!(client(&["203.0.113.7:5000"]), "203.0.113.7");
         assert_eq!(client(&[]), "10.0.0.1");
         assert_eq!(arrival("[::ffff:10.0.0.1]:5", &["203.0.113.7"], &["https"], &[]).unwrap().0, "203.0.113.7");
+    }
+
+    #[test]
+    fn the_client_behind_a_chain_of_trusted_proxies_is_found() {
+        let trusted = TrustedProxies::new(&["10.0.0.0/8".parse().unwrap()]);
+        let client = |lines: &[&str]| trusted.client("10.0.0.1".parse().unwrap(), lines.iter()).to_string();
+        assert_eq!(client(&["6.6.6.6, 203.0.113.7, 10.0.0.2"]), "203.0.113.7");
+        assert_eq!(
+            client(&["6.6.6.6", "203.0.113.7,", " 10.0.0.3 ,10.0.0.2"]),
+            "203.0.113.7",
+            "empty elements are none"
+        );
+        assert_eq!(client(&["203.0.113.7", "unknown", "10.0.0.2"]), "10.0.0.2", "nothing behind it is believed");
+        assert_eq!(client(&[]), "10.0.0.1");
+        assert!(trusted.trusts_peer(Peer::Unix) && trusted.trusts_peer(Peer::Address("10.0.0.1:9".parse().unwrap())));
+        assert!(!trusted.trusts_peer(Peer::Address("192.0.2.1:9".parse().unwrap())));
     }
 
     #[test]

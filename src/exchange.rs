@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::access::Permit;
+use crate::client_addr::Peer;
 use crate::clock::Timestamp;
 use crate::ids::{RequestId, TokenId};
 use crate::limits;
@@ -32,9 +33,13 @@ pub struct Exchange {
     pub request: RequestId,
     /// When its header section was complete: the time that its access is decided for.
     pub at: Timestamp,
+    /// Who sent it here.
+    pub peer: Peer,
+    /// That is a trusted proxy, which ended TLS for us.
+    pub is_proxied: bool,
     /// Whose request it is; see `client_addr`.
     pub client: IpAddr,
-    /// The route of its path.
+    /// The route of its host, path and method.
     pub route: Located,
     /// Its method.
     pub method: Method,
@@ -42,24 +47,57 @@ pub struct Exchange {
     pub target: Option<PathAndQuery>,
     /// The version of HTTP it came by.
     pub version: Version,
+    /// Its normalised path, where that is not as received.
+    normalised: Option<Box<str>>,
     permit: OnceLock<Permit>,
     verdict: OnceLock<Verdict>,
 }
 
+/// What is known of a request before anything is decided about it.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// Its number.
+    pub request: RequestId,
+    /// When its header section was complete.
+    pub at: Timestamp,
+    /// Who sent it here.
+    pub peer: Peer,
+    /// That is a trusted proxy, which ended TLS for us.
+    pub is_proxied: bool,
+    /// Whose it is.
+    pub client: IpAddr,
+    /// The route of its host, path and method.
+    pub route: Located,
+    /// Its normalised path, where that is not as received.
+    pub normalised: Option<Box<str>>,
+    /// Its head.
+    pub head: &'a Parts,
+}
+
 impl Exchange {
     /// A request that nothing is decided about yet.
-    pub fn new(request: RequestId, at: Timestamp, client: IpAddr, route: Located, head: &Parts) -> Self {
+    pub fn new(received: Received<'_>) -> Self {
+        let Received { request, at, peer, is_proxied, client, route, normalised, head } = received;
         Self {
             request,
             at,
+            peer,
+            is_proxied,
             client,
             route,
+            normalised,
             method: head.method.clone(),
             target: head.uri.path_and_query().cloned(),
             version: head.version,
             permit: OnceLock::new(),
             verdict: OnceLock::new(),
         }
+    }
+
+    /// The path in its one spelling: what the route was found by, and what an upstream is sent.
+    pub fn path(&self) -> &str {
+        let received = || self.target.as_ref().map_or("*", PathAndQuery::path);
+        self.normalised.as_deref().unwrap_or_else(received)
     }
 
     /// The exchange that a request belongs to.
@@ -97,7 +135,7 @@ impl Exchange {
     }
 }
 
-/// A path found in the route table, or not.
+/// A request found in the route table, or not.
 #[derive(Debug, Clone)]
 pub struct Located {
     table: Arc<RouteTable>,
@@ -105,18 +143,18 @@ pub struct Located {
 }
 
 impl Located {
-    /// Finds a normalised path.
-    pub fn find(table: Arc<RouteTable>, path: &str) -> Self {
-        let index = table.find(path).map(|route| route.index);
+    /// Finds a request: its host and normalised path, each in its one spelling, and its method.
+    pub fn find(table: Arc<RouteTable>, host: &str, path: &str, method: &str) -> Self {
+        let index = table.find(host, path, method).map(|route| route.index);
         Self { table, index }
     }
 
-    /// A path that was not looked for, because the request was refused before.
+    /// A request that was not looked for, because it was refused before.
     pub fn nowhere(table: Arc<RouteTable>) -> Self {
         Self { table, index: None }
     }
 
-    /// Whether it was found in this table.
+    /// Whether it was looked for in this table.
     pub fn is_of(&self, table: &Arc<RouteTable>) -> bool {
         Arc::ptr_eq(&self.table, table)
     }
@@ -129,6 +167,26 @@ impl Located {
     /// The route, if the path is somebody's.
     pub fn route(&self) -> Option<&Route> {
         self.index.map(|index| &self.table.routes()[index])
+    }
+}
+
+/// A tunnel that an answer opens (RFC 9110 §7.8, RFC 8441): rides on the answer, so that whoever counts the request can go on
+/// counting it until the tunnel ends.
+#[derive(Debug, Clone, Default)]
+pub struct Tunnel(Arc<OnceLock<Kept>>);
+
+struct Kept(#[allow(dead_code, reason = "it is kept to be dropped")] Box<dyn Send + Sync>);
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+impl Tunnel {
+    /// Keeps `guard` until the last clone of this is dropped: the one that the tunnel itself holds.
+    pub fn keep(self, guard: impl Send + Sync + 'static) {
+        let _ = self.0.set(Kept(Box::new(guard)));
     }
 }
 
@@ -153,6 +211,7 @@ struct Refused {
     challenge: Option<HeaderValue>,
     allow: Option<HeaderValue>,
     retry_after: Option<u64>,
+    status: Option<StatusCode>,
 }
 
 impl Refusal {
@@ -165,6 +224,7 @@ impl Refusal {
             challenge: None,
             allow: None,
             retry_after: None,
+            status: None,
         }))
     }
 
@@ -198,16 +258,34 @@ impl Refusal {
         self
     }
 
+    /// With another status than that of its kind, for a caller that would misread that one. The kind stays what it is.
+    pub fn answered_as(mut self, status: StatusCode) -> Self {
+        self.0.problem = self.0.problem.answered_as(status.as_u16());
+        self.0.status = Some(status);
+        self
+    }
+
     /// The kind of problem.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
+    /// The stable word.
+    pub fn reason(&self) -> &'static str {
+        self.0.verdict.reason.unwrap_or(self.0.kind.word())
+    }
+
     /// The answer, noted in the exchange.
     pub fn into_response(self, exchange: &Exchange) -> Response<Body> {
-        let Refused { kind, problem, verdict, challenge, allow, retry_after } = *self.0;
-        let mut response = Response::new(Body::from(problem.instance(exchange.request).to_json()));
-        *response.status_mut() = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        self.into_answer(exchange).map(Body::from)
+    }
+
+    /// The answer with its content at hand, noted in the exchange.
+    pub fn into_answer(self, exchange: &Exchange) -> Response<Vec<u8>> {
+        let Refused { kind, problem, verdict, challenge, allow, retry_after, status } = *self.0;
+        let mut response = Response::new(problem.instance(exchange.request).to_json());
+        *response.status_mut() =
+            status.or(StatusCode::from_u16(kind.status()).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         *response.headers_mut() = PRIVATE_JSON.clone();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -19,6 +19,8 @@ pub enum Kind {
     InvalidToken,
     /// The access token does not reach this resource.
     InsufficientScope,
+    /// Whoever asks may not ask this.
+    Forbidden,
     /// There is nothing here.
     NotFound,
     /// The resource does not know this method.
@@ -37,6 +39,12 @@ pub enum Kind {
     Internal,
     /// The gateway cannot answer now.
     Unavailable,
+    /// The upstream gave no answer that could be passed on.
+    BadGateway,
+    /// The upstream gave no answer in time.
+    GatewayTimeout,
+    /// The request has come by here before.
+    LoopDetected,
 }
 
 impl Kind {
@@ -45,7 +53,7 @@ impl Kind {
         match self {
             Self::MalformedRequest | Self::CredentialsNotSpecified | Self::HttpsRequired => 400,
             Self::InvalidCredentials | Self::MissingToken | Self::InvalidToken => 401,
-            Self::InsufficientScope => 403,
+            Self::InsufficientScope | Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
@@ -53,7 +61,10 @@ impl Kind {
             Self::TooManyRequests => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
+            Self::BadGateway => 502,
             Self::Unavailable => 503,
+            Self::GatewayTimeout => 504,
+            Self::LoopDetected => 508,
         }
     }
 
@@ -66,6 +77,7 @@ impl Kind {
             Self::MissingToken => "missing-token",
             Self::InvalidToken => "invalid-token",
             Self::InsufficientScope => "insufficient-scope",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
@@ -75,6 +87,9 @@ impl Kind {
             Self::TooManyRequests => "too-many-requests",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
+            Self::BadGateway => "bad-gateway",
+            Self::GatewayTimeout => "gateway-timeout",
+            Self::LoopDetected => "loop-detected",
         }
     }
 
@@ -87,6 +102,7 @@ impl Kind {
             Self::MissingToken => "Access token required",
             Self::InvalidToken => "Invalid access token",
             Self::InsufficientScope => "Licence required",
+            Self::Forbidden => "Forbidden",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::RequestTimeout => "Request timed out",
@@ -96,6 +112,9 @@ impl Kind {
             Self::TooManyRequests => "Too many requests",
             Self::Internal => "Internal error",
             Self::Unavailable => "Temporarily unavailable",
+            Self::BadGateway => "Bad gateway",
+            Self::GatewayTimeout => "Gateway timeout",
+            Self::LoopDetected => "Loop detected",
         }
     }
 }
@@ -130,6 +149,12 @@ impl Problem {
             missing_group: None,
             contact: None,
         }
+    }
+
+    /// With the status that it is answered with, where that is not its kind's (RFC 9457 §3.1.2: they must be the same).
+    pub fn answered_as(mut self, status: u16) -> Self {
+        self.status = status;
+        self
     }
 
     /// Names the request this happened to.

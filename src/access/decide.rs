@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::futures::Notified;
+
 use crate::clock::{Clock, Timestamp};
 use crate::groups::demo;
 use crate::ids::{GroupId, TokenId};
@@ -28,6 +30,17 @@ pub enum Presented<'a> {
 }
 
 impl<'a> Presented<'a> {
+    /// What a request presents by its `Authorization` header, if it has one, and its query.
+    pub fn read(authorization: Option<&'a [u8]>, query: Option<&str>) -> Self {
+        match authorization {
+            Some(value) => Self::from_authorization(value),
+            None if query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("access_token="))) => {
+                Self::InQuery
+            }
+            None => Self::Nothing,
+        }
+    }
+
     /// Reads an `Authorization` header's value.
     pub fn from_authorization(value: &'a [u8]) -> Self {
         match credentials::token68(value, b"bearer") {
@@ -85,6 +98,11 @@ impl Permit {
         self.session.id()
     }
 
+    /// The denial of one whose token came to its end after it was let through.
+    pub fn ended(&self, why: Invalid) -> Denial {
+        Denial::Invalid { why, session: Some(self.session.clone()) }
+    }
+
     /// When the token was issued.
     pub fn issued_at(&self) -> Timestamp {
         self.session.issued_at()
@@ -94,6 +112,15 @@ impl Permit {
     pub fn expires_at(&self) -> Timestamp {
         self.session.expires_at()
     }
+}
+
+/// How a token came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// By time.
+    Expired,
+    /// By decision.
+    Revoked,
 }
 
 /// Decides.
@@ -137,10 +164,14 @@ impl Gate {
         if *audience == Audience::Licensed && session.principal().is_demo() {
             return Err(Denial::Scope { missing: None, session });
         }
-        if let Audience::AnyOf(groups) = audience
-            && !groups.iter().any(|group| session.principal().reaches(group))
-        {
-            let missing = groups.first().cloned();
+        let reaches = |group| session.principal().reaches(group);
+        let missing = match audience {
+            Audience::AnyOf(groups) if !groups.iter().any(reaches) => Some(groups.first()),
+            Audience::AllOf(groups) => groups.iter().find(|group| !reaches(group)).map(Some),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            let missing = missing.cloned();
             return Err(Denial::Scope { missing, session });
         }
         if session.principal().is_demo()
@@ -172,6 +203,37 @@ impl Gate {
                 self.registry.admit(digest, &token, now).ok_or(refused(Invalid::Revoked, None))
             }
         }
+    }
+
+    /// How the token behind `permit` came to its end, for what goes on after its request was let through. One that has
+    /// expired is given `grace`, one that was revoked is not.
+    pub fn ending(&self, permit: &Permit, grace: Duration) -> Option<Ending> {
+        if self.registry.is_revoked(&permit.session) {
+            return Some(Ending::Revoked);
+        }
+        (self.clock.now() >= permit.expires_at() + grace).then_some(Ending::Expired)
+    }
+
+    /// Waits for that end.
+    pub async fn ended(&self, permit: &Permit, grace: Duration) -> Ending {
+        loop {
+            // Made before the look, so that no revocation falls between the two.
+            let revoked = self.next_revocation();
+            tokio::pin!(revoked);
+            revoked.as_mut().enable();
+            if let Some(ending) = self.ending(permit, grace) {
+                return ending;
+            }
+            tokio::select! {
+                () = revoked => {}
+                () = self.clock.sleep_until(permit.expires_at() + grace) => {}
+            }
+        }
+    }
+
+    /// Waits for the next revocation, of whatever it may be.
+    pub fn next_revocation(&self) -> Notified<'_> {
+        self.registry.next_revocation()
     }
 
     /// Keeps another rate of demo requests from now on.

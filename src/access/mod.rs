@@ -4,10 +4,16 @@
 //! all ask the same [`Gate`].
 
 mod decide;
+pub mod identity;
 mod layer;
+mod refusals;
 
-pub use decide::{Denial, Gate, Permit, Presented};
-pub use layer::{AccessFuture, RequireAccess, RequireAccessService, ask_for_licence};
+use std::time::Duration;
+
+pub use decide::{Denial, Ending, Gate, Permit, Presented};
+pub use identity::{IdentityHeaders, identity_headers};
+pub use layer::{AccessFuture, RequireAccess, RequireAccessService};
+pub use refusals::{Refusals, ask_for_licence};
 
 /// Settings of `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +22,12 @@ pub struct Settings {
     pub realm: String,
     /// Whom to write to for a licence: an address or URL, shown in 403 bodies.
     pub contact: Option<String>,
+    /// How long a stream may go on after its token has expired. When the token is revoked, it ends at once.
+    pub stream_grace: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { realm: "keybearer".into(), contact: None }
+        Self { realm: "keybearer".into(), contact: None, stream_grace: Duration::ZERO }
     }
 }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::digest;
 use dashmap::DashMap;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::clock::Timestamp;
 use crate::ids::{AccountName, TokenId};
@@ -134,6 +135,7 @@ pub struct Registry {
     /// By expiry of its first session, every principal that has any.
     due: Mutex<BTreeMap<Due, Arc<Principal>>>,
     earlier: Notify,
+    revoked_some: Notify,
     live: AtomicUsize,
     most: usize,
     on_read: AtomicU64,
@@ -152,6 +154,7 @@ impl Registry {
             revocations: Arc::default(),
             due: Mutex::default(),
             earlier: Notify::new(),
+            revoked_some: Notify::new(),
             live: AtomicUsize::new(0),
             most: most.max(1),
             on_read: AtomicU64::new(0),
@@ -171,6 +174,12 @@ impl Registry {
     /// would have expired.
     pub fn revoke(&self, revocation: &Revocation) {
         self.revocations.apply(revocation);
+        self.revoked_some.notify_waiters();
+    }
+
+    /// Waits for the next revocation, of whatever it may be. Must be enabled before the state is looked at.
+    pub fn next_revocation(&self) -> Notified<'_> {
+        self.revoked_some.notified()
     }
 
     /// Finds a presented token and checks expiry and revocation; what is dead is evicted on the spot.
@@ -233,7 +242,8 @@ impl Registry {
         }
     }
 
-    fn is_revoked(&self, session: &Session) -> bool {
+    /// Whether a revocation in force ends this session.
+    pub fn is_revoked(&self, session: &Session) -> bool {
         u64::from(session.issued_at) < session.principal.cutoff(&self.revocations).0
             || self.revocations.has_token(session.id)
     }

@@ -1,8 +1,20 @@
 //! The route table: every path that is somebody's, and whose it is. What is not in it is secured all the same.
+//!
+//! Which of several routes answers a request is decided in this order, whatever order they are written in:
+//!
+//! 1. The gateway's own paths, on every host.
+//! 2. The host: a route that names it, then one with the longest `*.` name that fits, then one of every host.
+//! 3. The path: segment by segment, a literal before a parameter before all below.
+//! 4. The method, among routes of the same host and pattern. It is no reason to look on: where the most specific pattern
+//!    does not have it, the answer is 405.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{Resource, RouteSettings};
+use super::contract::Contract;
+use super::pattern::Pattern;
+use super::tree::{Leaf, Tree};
+use super::{Destination, Forwarding, HostPattern, Resource, RouteSettings};
 use crate::groups::demo;
 use crate::ids::{GroupId, RouteId};
 
@@ -25,6 +37,14 @@ pub enum Target {
     Resource(Resource),
     /// The counters, on the admin listener alone.
     Metrics,
+    /// An upstream: see [`Route::forwarding`].
+    Upstream,
+    /// The decision for another proxy.
+    ForwardAuth(Contract),
+    /// The same by gRPC.
+    Check,
+    /// Another proxy, which asks by forward-auth.
+    External,
 }
 
 /// Who may call a route.
@@ -38,6 +58,18 @@ pub enum Audience {
     Licensed,
     /// Whoever has a token for one of these groups.
     AnyOf(Box<[GroupId]>),
+    /// Whoever has a token for each of these groups.
+    AllOf(Box<[GroupId]>),
+}
+
+impl Audience {
+    /// The groups it asks for.
+    pub fn groups(&self) -> &[GroupId] {
+        match self {
+            Self::AnyOf(groups) | Self::AllOf(groups) => groups,
+            Self::Public | Self::Token | Self::Licensed => &[],
+        }
+    }
 }
 
 /// One route.
@@ -45,18 +77,20 @@ pub enum Audience {
 pub struct Route {
     /// Its id: the label in logs and metrics.
     pub id: RouteId,
-    /// The path, without the `/*` of a prefix.
-    pub path: Box<str>,
-    /// Whether everything below the path belongs to it too.
-    pub is_prefix: bool,
+    /// The hosts it answers; empty is every host.
+    pub hosts: Box<[HostPattern]>,
+    /// The paths it answers.
+    pub path: Pattern,
     /// The methods it answers; empty is every method.
     pub methods: Box<[Box<str>]>,
-    /// `Allow` (RFC 9110 §10.2.1) of a 405.
+    /// `Allow` (RFC 9110 §10.2.1) of a 405: the methods of all routes that share its host and pattern.
     pub allow: Box<str>,
     /// Who may call it.
     pub audience: Audience,
     /// What answers.
     pub target: Target,
+    /// What becomes of a request on its way, where an upstream answers.
+    pub forwarding: Option<Arc<Forwarding>>,
     /// Its place among all routes: the index of its counters.
     pub index: usize,
 }
@@ -69,89 +103,192 @@ impl Route {
     }
 }
 
+/// Which of the gateway's own paths there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuiltIns {
+    /// Those of the Demo group.
+    pub demo: bool,
+    /// Those where other proxies ask.
+    pub forward_auth: bool,
+}
+
 /// All routes.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
-    exact: HashMap<Box<str>, usize>,
-    /// Longest first.
-    prefixes: Vec<usize>,
+    built_in: Tree,
+    of_hosts: HashMap<Box<str>, Tree>,
+    /// By `.example.com`, the longest first.
+    of_suffixes: Vec<(Box<str>, Tree)>,
+    of_every_host: Tree,
+    has_askers: bool,
 }
 
 impl RouteTable {
-    /// The built-in routes and the configured ones. The Demo group's are there only when it is open.
-    pub fn new(configured: &[RouteSettings], demo_is_open: bool) -> Self {
+    /// The built-in routes and the configured ones.
+    pub fn new(configured: &[RouteSettings], built_ins: BuiltIns) -> Self {
         let mut table = Self::default();
         let get = ["GET"].as_slice();
-        table.add("token", "/token", &["GET", "POST"], Audience::Public, Target::Token);
-        table.add("jwks", "/.well-known/jwks.json", get, Audience::Public, Target::Jwks);
-        table.add("health-live", "/health/live", get, Audience::Public, Target::HealthLive);
-        table.add("health-ready", "/health/ready", get, Audience::Public, Target::HealthReady);
-        table.add("portal", "/", get, Audience::Public, Target::Portal);
-        table.add("whoami", "/whoami", get, Audience::Token, Target::Resource(Resource::Whoami));
-        if demo_is_open {
+        table.own("token", "/token", &["GET", "POST"], Audience::Public, Target::Token);
+        table.own("jwks", "/.well-known/jwks.json", get, Audience::Public, Target::Jwks);
+        table.own("health-live", "/health/live", get, Audience::Public, Target::HealthLive);
+        table.own("health-ready", "/health/ready", get, Audience::Public, Target::HealthReady);
+        table.own("portal", "/", get, Audience::Public, Target::Portal);
+        table.own("whoami", "/whoami", get, Audience::Token, Target::Resource(Resource::Whoami));
+        if built_ins.demo {
             let demo = || Audience::AnyOf([demo::group()].into());
-            table.add("demo", "/demo", get, Audience::Public, Target::Demo);
-            table.add("demo-echo", "/demo/echo", &[], demo(), Target::Resource(Resource::Echo));
-            table.add("demo-time", "/demo/time", get, demo(), Target::Resource(Resource::Time));
+            table.own("demo", "/demo", get, Audience::Public, Target::Demo);
+            table.own("demo-echo", "/demo/echo", &[], demo(), Target::Resource(Resource::Echo));
+            table.own("demo-time", "/demo/time", get, demo(), Target::Resource(Resource::Time));
+        }
+        if built_ins.forward_auth {
+            table.askers();
         }
         for route in configured {
-            let methods: Vec<&str> = route.methods.iter().map(String::as_str).collect();
-            let audience = match route.groups.as_slice() {
-                // The Demo group is not widened by a route that names no group (CONTRACT §4).
-                [] => Audience::Licensed,
-                groups => Audience::AnyOf(groups.into()),
-            };
-            table.add(route.id.as_str(), &route.path, &methods, audience, Target::Resource(route.resource));
+            table.configured(route);
         }
-        table.prefixes.sort_by_key(|index| std::cmp::Reverse(table.routes[*index].path.len()));
-        table
+        table.finished()
     }
 
     /// The routes of the admin listener.
     pub fn admin() -> Self {
         let mut table = Self::default();
-        table.add("admin-health-live", "/health/live", &["GET"], Audience::Public, Target::HealthLive);
-        table.add("admin-health-ready", "/health/ready", &["GET"], Audience::Public, Target::HealthReady);
-        table.add("admin-metrics", "/metrics", &["GET"], Audience::Public, Target::Metrics);
-        table
+        table.own("admin-health-live", "/health/live", &["GET"], Audience::Public, Target::HealthLive);
+        table.own("admin-health-ready", "/health/ready", &["GET"], Audience::Public, Target::HealthReady);
+        table.own("admin-metrics", "/metrics", &["GET"], Audience::Public, Target::Metrics);
+        table.finished()
     }
 
-    fn add(&mut self, id: &str, path: &str, methods: &[&str], audience: Audience, target: Target) {
+    /// The paths where other proxies ask. They are public as such: the door behind them decides, about another request.
+    fn askers(&mut self) {
+        self.has_askers = true;
+        for contract in Contract::ALL {
+            let path = format!("{}/*", contract.path());
+            self.own(contract.id(), &path, &[], Audience::Public, Target::ForwardAuth(contract));
+        }
+        self.own("authz-grpc", "/envoy.service.auth.v3.Authorization/*", &[], Audience::Public, Target::Check);
+    }
+
+    /// Adds one of the gateway's own routes.
+    fn own(&mut self, id: &str, path: &str, methods: &[&str], audience: Audience, target: Target) {
         let index = self.routes.len();
-        let (path, is_prefix) = match path.strip_suffix("/*") {
-            Some(prefix) => (prefix, true),
-            None => (path, false),
-        };
-        if is_prefix {
-            self.prefixes.push(index);
-        }
-        self.exact.insert(path.into(), index);
-        let mut allow = methods.to_vec();
-        if methods.contains(&"GET") && !methods.contains(&"HEAD") {
-            allow.push("HEAD");
-        }
+        let path: Pattern = path.parse().expect("our own patterns are good");
+        self.built_in.leaf(&path).push(index);
         self.routes.push(Route {
-            id: id.parse().expect("route ids are checked when they are configured"),
-            path: path.into(),
-            is_prefix,
+            id: id.parse().expect("our own ids are good"),
+            hosts: [].into(),
+            path,
             methods: methods.iter().map(|method| Box::from(*method)).collect(),
-            allow: allow.join(", ").into(),
+            allow: Box::default(),
             audience,
             target,
+            forwarding: None,
             index,
         });
     }
 
-    /// The route of a normalised path: an exact one first, else the longest prefix that ends at a segment.
-    pub fn find(&self, path: &str) -> Option<&Route> {
-        if let Some(index) = self.exact.get(path) {
-            return Some(&self.routes[*index]);
+    /// Adds a configured route.
+    fn configured(&mut self, settings: &RouteSettings) {
+        let index = self.routes.len();
+        let RouteSettings { id, hosts, path, methods, groups, all_groups, destination } = settings;
+        let audience = match (groups.as_slice(), all_groups) {
+            // The Demo group is not widened by a route that names no group (CONTRACT §4).
+            ([], _) => Audience::Licensed,
+            (groups, true) => Audience::AllOf(groups.into()),
+            (groups, false) => Audience::AnyOf(groups.into()),
+        };
+        let (target, forwarding) = match destination {
+            Destination::Resource(resource) => (Target::Resource(*resource), None),
+            Destination::Upstream(forwarding) => (Target::Upstream, Some(Arc::clone(forwarding))),
+            Destination::External => (Target::External, None),
+        };
+        for host in hosts {
+            self.tree_of(host).leaf(path).push(index);
         }
-        self.prefixes
-            .iter()
-            .map(|index| &self.routes[*index])
-            .find(|route| path.strip_prefix(&*route.path).is_some_and(|rest| rest.starts_with('/')))
+        if hosts.is_empty() {
+            self.of_every_host.leaf(path).push(index);
+        }
+        self.routes.push(Route {
+            id: id.clone(),
+            hosts: hosts.as_slice().into(),
+            path: path.clone(),
+            methods: methods.iter().map(|method| method.as_str().into()).collect(),
+            allow: Box::default(),
+            audience,
+            target,
+            forwarding,
+            index,
+        });
+    }
+
+    fn tree_of(&mut self, host: &HostPattern) -> &mut Tree {
+        let Some(suffix) = host.suffix() else {
+            return self.of_hosts.entry(host.as_str().into()).or_default();
+        };
+        let at = match self.of_suffixes.iter().position(|(known, _)| **known == *suffix) {
+            Some(at) => at,
+            None => {
+                let at = self.of_suffixes.partition_point(|(known, _)| known.len() >= suffix.len());
+                self.of_suffixes.insert(at, (suffix.into(), Tree::default()));
+                at
+            }
+        };
+        &mut self.of_suffixes[at].1
+    }
+
+    /// Says for every route what a 405 allows.
+    fn finished(mut self) -> Self {
+        for index in 0..self.routes.len() {
+            let route = &self.routes[index];
+            let is_sibling = |other: &&Route| {
+                other.path.is_same(&route.path)
+                    && (other.hosts == route.hosts || other.hosts.iter().any(|host| route.hosts.contains(host)))
+            };
+            let mut allow: Vec<&str> = Vec::new();
+            for method in self.routes.iter().filter(is_sibling).flat_map(|sibling| &sibling.methods) {
+                if !allow.contains(&&**method) {
+                    allow.push(method);
+                }
+            }
+            if allow.contains(&"GET") && !allow.contains(&"HEAD") {
+                allow.push("HEAD");
+            }
+            self.routes[index].allow = allow.join(", ").into();
+        }
+        self
+    }
+
+    /// The route of a request: see the module. `host` and `path` are in their one spelling
+    /// ([`of_authority`](super::host::of_authority), [`normalise`](super::normalise)). Where a pattern matches and has not
+    /// the method, one of its routes all the same: [`Route::answers`] says so.
+    pub fn find(&self, host: &str, path: &str, method: &str) -> Option<&Route> {
+        match self.built_in.find(path) {
+            Some(leaf) => Some(self.one_of(leaf, method)),
+            None => self.find_configured(host, path, method),
+        }
+    }
+
+    /// The same among the configured routes alone.
+    pub fn find_configured(&self, host: &str, path: &str, method: &str) -> Option<&Route> {
+        let of_host = self.of_hosts.get(host).and_then(|tree| tree.find(path));
+        let of_suffix = || {
+            let fitting =
+                self.of_suffixes.iter().filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(&**suffix));
+            fitting.into_iter().find_map(|(_, tree)| tree.find(path))
+        };
+        let leaf = of_host.or_else(of_suffix).or_else(|| self.of_every_host.find(path))?;
+        Some(self.one_of(leaf, method))
+    }
+
+    fn one_of(&self, leaf: &Leaf, method: &str) -> &Route {
+        let mut routes = leaf.iter().map(|index| &self.routes[*index]);
+        let first = &self.routes[leaf[0]];
+        if leaf.len() == 1 { first } else { routes.find(|route| route.answers(method)).unwrap_or(first) }
+    }
+
+    /// Whether other proxies may ask here.
+    pub fn has_askers(&self) -> bool {
+        self.has_askers
     }
 
     /// All routes, the built-in ones first.
@@ -162,45 +299,103 @@ impl RouteTable {
 
 #[cfg(test)]
 mod tests {
+    use super::super::default_routes;
     use super::*;
 
+    const OPEN: BuiltIns = BuiltIns { demo: true, forward_auth: true };
+
     fn route(id: &str, path: &str) -> RouteSettings {
-        RouteSettings {
-            id: id.parse().unwrap(),
-            path: path.into(),
-            methods: vec![],
-            groups: vec![],
-            resource: Resource::Echo,
-        }
+        RouteSettings::new(id.parse().unwrap(), path.parse().unwrap(), Resource::Echo)
+    }
+
+    fn at(hosts: &[&str], route: RouteSettings) -> RouteSettings {
+        RouteSettings { hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(), ..route }
+    }
+
+    fn by(methods: &[&str], route: RouteSettings) -> RouteSettings {
+        RouteSettings { methods: methods.iter().map(|method| (*method).to_owned()).collect(), ..route }
     }
 
     #[test]
-    fn an_exact_path_wins_then_the_longest_prefix() {
-        let table =
-            RouteTable::new(&[route("all", "/api/*"), route("v2", "/api/v2/*"), route("one", "/api/v2/x")], true);
-        let find = |path: &str| table.find(path).map(|route| route.id.as_str().to_owned());
-        assert_eq!(find("/api"), Some("all".into()));
-        assert_eq!(find("/api/v1/x"), Some("all".into()));
-        assert_eq!(find("/api/v2/x"), Some("one".into()));
-        assert_eq!(find("/api/v2/x/y"), Some("v2".into()));
-        assert_eq!(find("/api/v22"), Some("all".into()));
-        assert_eq!(find("/apiary"), None);
-        assert_eq!(find("/demo/other"), None);
-        assert_eq!(find("/"), Some("portal".into()));
+    fn the_most_specific_path_wins_and_ours_before_all() {
+        let routes = [route("all", "/api/*"), route("v2", "/api/v2/*"), route("one", "/api/v2/x"), route("rest", "/*")];
+        let table = RouteTable::new(&routes, OPEN);
+        let find = |path: &str| table.find("any", path, "GET").map(|route| route.id.as_str().to_owned()).unwrap();
+        for (path, id) in [
+            ("/api", "all"),
+            ("/api/v1/x", "all"),
+            ("/api/v2/x", "one"),
+            ("/api/v2/x/y", "v2"),
+            ("/api/v22", "all"),
+            ("/apiary", "rest"),
+            ("/demo/other", "rest"),
+            ("/", "portal"),
+            ("/token", "token"),
+            ("/token/x", "rest"),
+            ("/authz/ext-authz/orders/1", "authz-ext-authz"),
+            ("/authz", "rest"),
+        ] {
+            assert_eq!(find(path), id, "{path}");
+        }
+        assert!(RouteTable::new(&[], OPEN).find("any", "/demo/other", "GET").is_none());
+        let closed = RouteTable::new(&[], BuiltIns { demo: false, forward_auth: false });
+        assert!(closed.find("any", "/demo", "GET").is_none() && closed.find("any", "/authz/haproxy", "GET").is_none());
+    }
+
+    #[test]
+    fn a_named_host_wins_over_a_wildcard_over_every_host() {
+        let table = RouteTable::new(
+            &[
+                route("every", "/a/*"),
+                at(&["*.example.com"], route("wild", "/a/*")),
+                at(&["*.eu.example.com"], route("wilder", "/a/*")),
+                at(&["api.example.com", "[::1]"], route("named", "/a/b")),
+            ],
+            OPEN,
+        );
+        let find = |host: &str, path: &str| table.find(host, path, "GET").map(|route| route.id.as_str().to_owned());
+        for (host, path, id) in [
+            ("api.example.com", "/a/b", "named"),
+            ("[::1]", "/a/b", "named"),
+            ("api.example.com", "/a/c", "wild"),
+            ("x.eu.example.com", "/a/b", "wilder"),
+            ("example.com", "/a/b", "every"),
+            ("badexample.com", "/a/b", "every"),
+            ("", "/a/b", "every"),
+        ] {
+            assert_eq!(find(host, path), Some(id.into()), "{host}{path}");
+        }
+        assert_eq!(find("api.example.com", "/token"), Some("token".into()), "ours on every host");
+        assert_eq!(table.find_configured("api.example.com", "/token", "GET").map(|route| &route.id), None);
+    }
+
+    #[test]
+    fn routes_of_one_pattern_are_told_apart_by_their_methods() {
+        let routes =
+            [by(&["GET"], route("read", "/a")), by(&["PUT", "DELETE"], route("write", "/a")), route("below", "/a/*")];
+        let table = RouteTable::new(&routes, OPEN);
+        let find = |method: &str| table.find("", "/a", method).unwrap();
+        assert_eq!(find("GET").id.as_str(), "read");
+        assert_eq!(find("HEAD").id.as_str(), "read");
+        assert_eq!(find("DELETE").id.as_str(), "write");
+        let other = find("POST");
+        assert!(!other.answers("POST"), "no less specific pattern is looked for");
+        assert_eq!(&*other.allow, "GET, PUT, DELETE, HEAD");
+        assert_eq!(table.find("", "/a/x", "POST").unwrap().id.as_str(), "below");
     }
 
     #[test]
     fn only_the_short_list_is_public() {
-        let table = RouteTable::new(&super::super::default_routes(), true);
+        let table = RouteTable::new(&default_routes(), BuiltIns { demo: true, forward_auth: false });
         let public: Vec<_> =
-            table.routes().iter().filter(|route| route.audience == Audience::Public).map(|r| &*r.path).collect();
+            table.routes().iter().filter(|r| r.audience == Audience::Public).map(|r| r.path.to_string()).collect();
         assert_eq!(public, ["/token", "/.well-known/jwks.json", "/health/live", "/health/ready", "/", "/demo"]);
     }
 
     #[test]
     fn head_goes_with_get() {
-        let table = RouteTable::new(&[], true);
-        let token = table.find("/token").unwrap();
+        let table = RouteTable::new(&[], OPEN);
+        let token = table.find("", "/token", "GET").unwrap();
         assert!(token.answers("HEAD") && token.answers("POST") && !token.answers("PUT"));
         assert_eq!(&*token.allow, "GET, POST, HEAD");
     }
