@@ -1,14 +1,11 @@
-//! Faults that lie between settings: each may be right by itself, and the whole is not.
+//! Faults that lie between settings: each may be right by itself, and the whole is not. Those of routes are in
+//! `route_checks`.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
 use super::reader::Reader;
-use super::sections::Route;
 use crate::credentials::{self, Hasher};
-
-/// Paths that the gateway answers itself (CONTRACT §1, §2, §7), in the form of a route's pattern.
-const BUILT_IN: [&str; 7] = ["/", "/token", "/.well-known/*", "/health/*", "/demo/*", "/whoami", "/openapi.json"];
 
 /// Checks all that is not about routes.
 pub(super) fn settings(config: &Config, reader: &mut Reader) {
@@ -38,6 +35,17 @@ fn listeners(config: &Config, reader: &mut Reader) {
         if proxy.trusted.is_empty() && reader.is_sound("server.behind_proxy.trusted") {
             let remedy = "write the load balancer's networks, as in trusted = [\"10.0.0.0/8\"]";
             reader.object("server.behind_proxy.trusted", "trusts no one, so every request would be refused", remedy);
+        }
+    }
+    if let Some(forward_auth) = &config.forward_auth {
+        if let Some(address) = forward_auth.grpc_listen {
+            listeners.push(("forward_auth.grpc_listen", address));
+        }
+        let path = "forward_auth.trusted";
+        let asks_over_tcp = forward_auth.unix_socket.is_none() || forward_auth.grpc_listen.is_some();
+        if forward_auth.trusted.is_empty() && asks_over_tcp && reader.is_sound(path) {
+            let remedy = "write the networks of the proxies that ask, as in trusted = [\"127.0.0.1/32\"]";
+            reader.object(path, "trusts no one, so every question would be refused", remedy);
         }
     }
     for (index, (path, address)) in listeners.iter().enumerate() {
@@ -82,91 +90,9 @@ fn argon2(settings: &credentials::Settings, reader: &mut Reader) {
     }
 }
 
-/// Checks routes against one another and against the gateway's own paths.
-pub(super) fn routes(routes: &[Route], reader: &mut Reader) {
-    for (index, route) in routes.iter().enumerate() {
-        let earlier = &routes[..index];
-        if let Some(id) = &route.id
-            && let Some(twin) = earlier.iter().position(|other| other.id.as_ref() == Some(id))
-        {
-            let problem = format!("{:?} is the id of routes[{twin}] too", id.as_str());
-            reader.object(&format!("routes[{index}].id"), problem, "give each route an id of its own");
-        }
-        repeated_methods(index, route, reader);
-        let Some(path) = &route.path else { continue };
-        if let Some(own) = BUILT_IN.iter().find(|own| overlap(path, own)) {
-            let problem = format!("{path:?} overlaps {own:?}, which the gateway answers itself");
-            reader.object(&format!("routes[{index}].path"), problem, "choose another path");
-            continue;
-        }
-        let clash = earlier.iter().position(|other| {
-            share_a_method(&route.methods, &other.methods)
-                && other.path.as_ref().is_some_and(|other| overlap(path, other))
-        });
-        if let Some(other) = clash {
-            let twin = routes[other].path.as_deref().unwrap_or_default();
-            let problem = match twin == path {
-                true => format!("{path:?} is the path of routes[{other}] too, for the same methods"),
-                false => format!("{path:?} overlaps {twin:?} of routes[{other}], for the same methods"),
-            };
-            let remedy = "a request must have one route: change a path, or give each its own methods";
-            reader.object(&format!("routes[{index}].path"), problem, remedy);
-        }
-    }
-}
-
-fn repeated_methods(index: usize, route: &Route, reader: &mut Reader) {
-    for (at, method) in route.methods.iter().enumerate() {
-        if route.methods[..at].contains(method) {
-            reader.object(&format!("routes[{index}].methods"), format!("{method:?} is in it twice"), "write it once");
-        }
-    }
-}
-
-/// Whether a path can match both patterns. Two rules for one path would make its guard depend on their order, so this is
-/// refused, even where one is more specific.
-fn overlap(a: &str, b: &str) -> bool {
-    let parts = |pattern: &str| match pattern.strip_suffix("/*") {
-        Some(stem) => (stem.to_owned(), true),
-        None => (pattern.to_owned(), false),
-    };
-    let ((a, a_below), (b, b_below)) = (parts(a), parts(b));
-    let within = |path: &str, stem: &str| path.strip_prefix(stem).is_some_and(|rest| rest.starts_with('/'));
-    a == b || (a_below && within(&b, &a)) || (b_below && within(&a, &b))
-}
-
-fn share_a_method(a: &[String], b: &[String]) -> bool {
-    a.is_empty() || b.is_empty() || a.iter().any(|method| b.contains(method))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_overlap_when_a_path_can_match_both() {
-        for (a, b) in [
-            ("/a", "/a"),
-            ("/a/*", "/a"),
-            ("/a/*", "/a/b"),
-            ("/a/*", "/a/b/*"),
-            ("/*", "/x"),
-            ("/*", "/"),
-            ("/*", "/a/*"),
-        ] {
-            assert!(overlap(a, b) && overlap(b, a), "{a} {b}");
-        }
-        for (a, b) in [
-            ("/a", "/b"),
-            ("/a/*", "/ab"),
-            ("/a", "/a/b"),
-            ("/a/*", "/b/*"),
-            ("/token", "/tokens"),
-            ("/demo/*", "/demos"),
-        ] {
-            assert!(!overlap(a, b) && !overlap(b, a), "{a} {b}");
-        }
-    }
 
     #[test]
     fn listeners_collide_on_the_same_port_of_the_same_or_of_every_address() {

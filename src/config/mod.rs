@@ -10,8 +10,11 @@ mod checks;
 mod domain;
 mod faults;
 mod reader;
+mod route_checks;
+mod routing;
 mod sections;
 mod suggest;
+mod upstreams;
 mod values;
 
 use std::net::SocketAddr;
@@ -23,7 +26,8 @@ pub use faults::{Fault, Faults, Origin};
 
 use self::reader::{Reader, position};
 use crate::keys::KeyPrefix;
-use crate::{access, credentials, groups::demo, routes, server, signing, telemetry, tls, tokens};
+use crate::proxy::upstream::UpstreamSettings;
+use crate::{access, credentials, forward_auth, groups::demo, routes, server, signing, telemetry, tls, tokens};
 
 /// Where records are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +66,10 @@ pub struct Config {
     pub demo: demo::Settings,
     /// `[logging]`
     pub logging: telemetry::Settings,
+    /// `[forward_auth]`, where other proxies may ask.
+    pub forward_auth: Option<forward_auth::Settings>,
+    /// `[[upstreams]]`
+    pub upstreams: Vec<UpstreamSettings>,
     /// `[[routes]]`
     pub routes: Vec<routes::RouteSettings>,
 }
@@ -81,6 +89,8 @@ impl Default for Config {
             credentials: credentials::Settings::default(),
             demo: demo::Settings::default(),
             logging: telemetry::Settings::default(),
+            forward_auth: None,
+            upstreams: vec![],
             routes: routes::default_routes(),
         }
     }
@@ -132,8 +142,9 @@ impl Config {
 
     fn read<'i>(table: &'i DeTable<'i>, faulty: Option<Fault>, overrides: &Overrides, reader: &mut Reader<'i>) -> Self {
         let mut config = Self::default();
-        let mut routes = None;
-        reader.root(table, |root| routes = sections::read(root, &mut config));
+        let mut lists = sections::Lists::default();
+        reader.root(table, |root| lists = sections::read(root, &mut config));
+        let sections::Lists { upstreams, routes } = lists;
         let Overrides { data_dir, listen, admin_listen } = overrides.clone();
         if let Some(folder) = data_dir {
             config.data_dir = folder;
@@ -152,11 +163,14 @@ impl Config {
             Some(fault) => reader.push(fault),
             None => {
                 checks::settings(&config, reader);
-                checks::routes(routes.as_deref().unwrap_or_default(), reader);
+                upstreams::check(&upstreams, reader);
+                let ids: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.id.clone()).collect();
+                route_checks::routes(routes.as_deref().unwrap_or_default(), &ids, reader);
             }
         }
+        config.upstreams = upstreams::settled(upstreams);
         if let Some(routes) = routes {
-            config.routes = sections::settled(routes);
+            config.routes = routing::settled(routes);
         }
         config
     }

@@ -114,11 +114,12 @@ impl<'i> Reader<'i> {
         let in_environment = matches!(unknown.origin, Origin::Environment(_));
         let spell = |path: &str| if in_environment { variable(path) } else { format!("{:?}", split(path).1) };
         let inside = format!("{}.", unknown.path);
-        if in_environment && (key == "routes" || unknown.path.starts_with("routes.")) {
-            return (
-                "routes cannot be set from the environment".into(),
-                "write [[routes]] in a configuration file".into(),
-            );
+        let list = ["routes", "upstreams"]
+            .into_iter()
+            .find(|list| key == *list || unknown.path.strip_prefix(list).is_some_and(|rest| rest.starts_with('.')));
+        if let (true, Some(list)) = (in_environment, list) {
+            let remedy = format!("write [[{list}]] in a configuration file");
+            return (format!("{list} cannot be set from the environment"), remedy);
         }
         if let Some(setting) = self.known.iter().find(|known| known.starts_with(&inside)) {
             let problem = "is a section, not a setting".into();
@@ -134,8 +135,7 @@ impl<'i> Reader<'i> {
         if let Some(close) = close {
             return (problem, format!("did you mean {}?", spell(&close)));
         }
-        if let Some(elsewhere) = self.known.iter().find(|known| split(known).1 == key && !known.starts_with("routes["))
-        {
+        if let Some(elsewhere) = self.known.iter().find(|known| split(known).1 == key && !known.contains('[')) {
             let place = match (in_environment, split(elsewhere).0) {
                 (true, _) => variable(elsewhere),
                 (false, "") => "the top of the file, above all sections".into(),
@@ -248,6 +248,20 @@ impl<'i> Section<'_, 'i> {
             let (problem, remedy) = ("is not given".into(), remedy.into());
             self.reader.faults.push(Fault { path, problem, origin, remedy, snippet: None });
         }
+    }
+
+    /// Whether a setting of this section was given, soundly or not.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.get(key).is_some()) || self.reader.is_given(&join(&self.path, key))
+    }
+
+    /// Records a fault of a setting of this section: where it is written, or else where the section is.
+    pub fn object(&mut self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+        let path = join(&self.path, key);
+        let origins = &self.reader.origins;
+        let origin = origins.get(&path).or_else(|| origins.get(&self.path)).cloned();
+        let (problem, remedy) = (problem.into(), remedy.into());
+        self.reader.faults.push(Fault { path, problem, origin, remedy, snippet: None });
     }
 
     /// Whether any of the section was given.

@@ -2,23 +2,31 @@
 
 use std::time::Duration;
 
-use super::domain::{host_name, issuer, log_filter, method, network, pattern, realm};
+use super::domain::{host_name, issuer, log_filter, network, realm};
 use super::reader::Section;
+use super::routing::{Route, read_forward_auth, read_route};
+use super::upstreams::{Upstream, read_upstream};
 use super::values::{
     DAY, Given, HOUR, MINUTE, Read, SECOND, address, boolean, duration, number, one_of, one_of_numbers, parsed, path,
     size, text,
 };
 use super::{Config, StoreKind};
 use crate::groups::demo;
-use crate::ids::{GroupId, RouteId};
 use crate::limits::Rate;
-use crate::routes::{Resource, RouteSettings};
 use crate::server::PlaintextCredentials;
 use crate::telemetry::Format;
 use crate::{access, credentials, server, signing, telemetry, tls, tokens};
 
-/// Reads everything into `config` and returns the routes as far as they could be read, or `None` when there are none.
-pub(super) fn read(root: &mut Section, config: &mut Config) -> Option<Vec<Route>> {
+/// What was read of the lists of sections: each entry as far as it could be read.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub upstreams: Vec<Upstream>,
+    /// `None` when no list was given.
+    pub routes: Option<Vec<Route>>,
+}
+
+/// Reads everything into `config` but the lists, which are returned.
+pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
     let Config {
         data_dir,
         key_prefix,
@@ -32,6 +40,8 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Option<Vec<Route>
         credentials,
         demo,
         logging,
+        forward_auth,
+        upstreams: _,
         routes: _,
     } = config;
     const STORES: &[(&str, StoreKind)] = &[("sqlite", StoreKind::Sqlite), ("memory", StoreKind::Memory)];
@@ -47,8 +57,11 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Option<Vec<Route>
     root.section("credentials", |section| read_credentials(section, credentials));
     root.section("demo", |section| read_demo(section, demo));
     root.section("logging", |section| read_logging(section, logging));
-    let mut routes = Vec::new();
-    root.sections("routes", |section| routes.push(read_route(section))).then_some(routes)
+    root.section("forward_auth", |section| read_forward_auth(section, forward_auth));
+    let (mut upstreams, mut routes) = (Vec::new(), Vec::new());
+    root.sections("upstreams", |section| upstreams.push(read_upstream(section)));
+    let has_routes = root.sections("routes", |section| routes.push(read_route(section)));
+    Lists { upstreams, routes: has_routes.then_some(routes) }
 }
 
 fn read_server(section: &mut Section, settings: &mut server::Settings) {
@@ -110,9 +123,10 @@ fn read_tls(section: &mut Section, settings: &mut tls::Settings) {
 }
 
 fn read_access(section: &mut Section, settings: &mut access::Settings) {
-    let access::Settings { realm: name, contact } = settings;
+    let access::Settings { realm: name, contact, stream_grace } = settings;
     section.read("realm", name, realm);
     section.read_some("contact", contact, text(1..=256, "\"sales@example.com\""));
+    section.read("stream_grace", stream_grace, duration(Duration::ZERO..=DAY, "\"30s\""));
 }
 
 fn read_tokens(section: &mut Section, settings: &mut tokens::Settings) {
@@ -174,43 +188,4 @@ fn read_logging(section: &mut Section, settings: &mut telemetry::Settings) {
 /// A rate's own rule has an example in it.
 fn rate() -> impl Fn(Given) -> Read<Rate> {
     parsed("a rate", "")
-}
-
-/// A route as far as it could be read, so that what is sound in it can still be compared with the others.
-#[derive(Debug, Default)]
-pub(super) struct Route {
-    pub id: Option<RouteId>,
-    pub path: Option<String>,
-    pub methods: Vec<String>,
-    groups: Vec<GroupId>,
-    resource: Option<Resource>,
-}
-
-fn read_route(section: &mut Section) -> Route {
-    const RESOURCES: &[(&str, Resource)] =
-        &[("echo", Resource::Echo), ("time", Resource::Time), ("whoami", Resource::Whoami)];
-    let mut route = Route::default();
-    section.read_some("id", &mut route.id, parsed("a route id", "\"orders\""));
-    section.read_some("path", &mut route.path, pattern);
-    section.list("methods", &mut route.methods, method);
-    section.list("groups", &mut route.groups, parsed("a group", "[\"orders\"]"));
-    section.read_some("resource", &mut route.resource, one_of(RESOURCES, "\"echo\""));
-    section.require("id", "give it a name, as in id = \"orders\"");
-    section.require("path", "write what it answers, as in path = \"/orders/*\"");
-    // Left out by oversight it would open the route to the public demo token, so openness must be written down.
-    section.require(
-        "groups",
-        "write the groups that may call it, or groups = [] for any valid token, the public demo token too",
-    );
-    section.require("resource", "write what answers: resource = \"echo\", \"time\" or \"whoami\"");
-    route
-}
-
-/// The whole routes among `routes`; all of them, when the reading had no fault.
-pub(super) fn settled(routes: Vec<Route>) -> Vec<RouteSettings> {
-    let settle = |route: Route| {
-        let Route { id, path, methods, groups, resource } = route;
-        Some(RouteSettings { id: id?, path: path?, methods, groups, resource: resource? })
-    };
-    routes.into_iter().filter_map(settle).collect()
 }

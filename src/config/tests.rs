@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::routes::{Destination, Rewrite};
 
 const SHIPPED: &str = include_str!("../../config/gateway.toml");
 
@@ -40,9 +41,13 @@ fn the_shipped_file_has_every_setting_and_its_examples_are_good() {
     let table = DeTable::parse(&text).expect("TOML").into_inner();
     let mut reader = Reader::new("gateway.toml", &text, std::iter::empty());
     let config = Config::read(&table, None, &Overrides::default(), &mut reader);
-    let missing: Vec<String> = reader.known().iter().filter(|path| !reader.is_given(path)).cloned().collect();
-    // The list of routes is known by its members.
-    assert_eq!(missing, ["routes"]);
+    // Of a list of sections, each setting is somewhere in it.
+    let anywhere = |path: &str| (0..4).any(|index| reader.is_given(&path.replacen("[0]", &format!("[{index}]"), 1)));
+    let mut missing: Vec<&str> = reader.known().iter().map(String::as_str).collect();
+    missing.retain(|path| !path.contains('[') || path.contains("[0]"));
+    missing.retain(|path| !anywhere(path));
+    // The lists are known by their members.
+    assert_eq!(missing, ["upstreams", "routes"]);
     assert_eq!(reader.finish(), Ok(()));
     assert!(
         config.server.behind_proxy.is_some() && config.tls.certificate.is_some() && config.access.contact.is_some()
@@ -204,7 +209,7 @@ resource = "whoami"
 }
 
 const EXPECTED_ROUTES: &str = r#"
-the configuration has 11 faults:
+the configuration has 10 faults:
 routes[0].groups[0]: "Orders" is not a group (gateway.toml:6); a group is 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit, as in groups = ["orders"]
 routes[1].id: "orders" is the id of routes[0] too (gateway.toml:10); give each route an id of its own
 routes[1].methods[0]: "get" is not a method that a route can have (gateway.toml:12); did you mean "GET"?
@@ -212,18 +217,139 @@ routes[1].methods: "POST" is in it twice (gateway.toml:12); write it once
 routes[1].resource: "ehco" is not known here (gateway.toml:14); did you mean "echo"?
 routes[2].group: unknown setting (gateway.toml:22); did you mean "groups"?
 routes[3].id: is not given (gateway.toml:24); give it a name, as in id = "orders"
-routes[3].groups: is not given (gateway.toml:24); write the groups that may call it, or groups = [] for any valid token, the public demo token too
-routes[3].resource: is not given (gateway.toml:24); write what answers: resource = "echo", "time" or "whoami"
-routes[3].path: "/demo/more" overlaps "/demo/*", which the gateway answers itself (gateway.toml:25); choose another path
-routes[4].path: "/*" overlaps "/", which the gateway answers itself (gateway.toml:29); choose another path
+routes[3].groups: is not given (gateway.toml:24); write the groups that may call it, or groups = [] for any valid token but the public demo one
+routes[3].resource: is not given (gateway.toml:24); write what answers: upstream = "…" of an [[upstreams]], resource = "echo", "time" or "whoami", or forward_auth = true where another proxy answers
+routes[3].path: "/demo/more" is within "/demo/*", which the gateway answers itself (gateway.toml:25); choose another path: no request would come here
 "#;
+
+#[test]
+fn upstreams_and_the_routes_that_lead_to_them_are_checked_together() {
+    let text = r#"
+[[upstreams]]
+id = "orders"
+targets = ["http://127.0.0.1:9000", "http://127.0.0.1:9000"]
+host = "a b"
+[upstreams.tls]
+certificate = "client.pem"
+[upstreams.health]
+interval = "1ms"
+
+[[upstreams]]
+id = "orders"
+targets = []
+protocol = "http3"
+
+[[routes]]
+id = "a"
+hosts = ["api.example.com", "API.example.com", "https://x"]
+path = "/a/{x}/*"
+groups = ["g"]
+upstream = "order"
+strip_prefix = "/a/b"
+replace_path = "/x"
+
+[[routes]]
+id = "b"
+path = "/b"
+groups = ["g"]
+resource = "echo"
+upstream = "orders"
+
+[[routes]]
+id = "c"
+hosts = []
+path = "/a/{y}/*"
+groups = ["g"]
+forward_auth = true
+pass_credentials = true
+
+[[routes]]
+id = "d"
+path = "/a/{z}/*"
+groups_match = "both"
+groups = ["g"]
+forward_auth = false
+"#;
+    assert_eq!(load(text, &[]).expect_err("faults"), EXPECTED_UPSTREAMS.trim());
+}
+
+const EXPECTED_UPSTREAMS: &str = r#"
+the configuration has 20 faults:
+upstreams[0].targets: "http://127.0.0.1:9000" is in it twice (gateway.toml:4); write it once
+upstreams[0].host: "a b" is not a host (gateway.toml:5); write "client", "target" or a host name, as in host = "client"
+upstreams[0].tls: has no meaning: no target begins with https (gateway.toml:6); remove it, or write the targets with https
+upstreams[0].tls.certificate: is given without private_key (gateway.toml:7); give both, or neither
+upstreams[0].health.path: is not given (gateway.toml:8); write what is asked for, as in path = "/healthz"
+upstreams[0].health.interval: "1ms" is too short (gateway.toml:9); write 100ms to 1h, as in interval = "10s"
+upstreams[1].id: "orders" is the id of upstreams[0] too (gateway.toml:12); give each upstream an id of its own
+upstreams[1].targets: is empty (gateway.toml:13); write where it is, as in targets = ["http://127.0.0.1:9000"]
+upstreams[1].protocol: "http3" is not known here (gateway.toml:14); did you mean "http1"?
+routes[0].hosts[2]: "https://x" is not a host (gateway.toml:18); write a name or an address without scheme and port; "*.example.com" is every host below it, as in hosts = ["api.example.com", "*.example.com"]
+routes[0].hosts: "api.example.com" is in it twice (gateway.toml:18); write it once
+routes[0].upstream: there is no upstream "order" (gateway.toml:21); did you mean "orders"?
+routes[0].strip_prefix: is given beside replace_path (gateway.toml:22); replace_path is the whole path: remove one of them
+routes[0].strip_prefix: "/a/b" is not what every path of "/a/{x}/*" begins with (gateway.toml:22); write "/a", or a part of it that ends before a '/'
+routes[1].upstream: is given beside resource (gateway.toml:30); a route has one that answers: remove the other
+routes[2].hosts: is empty (gateway.toml:34); write the hosts, or leave it out for every host
+routes[2].pass_credentials: has no meaning without an upstream (gateway.toml:38); remove it, or write upstream = "…"
+routes[3].path: "/a/{z}/*" is the path of routes[2] too, for the same hosts and methods (gateway.toml:42); a request must have one route: change a path, or give each its own hosts or methods
+routes[3].groups_match: "both" is not known here (gateway.toml:43); write "any" or "all", as in groups_match = "any"
+routes[3].forward_auth: is false (gateway.toml:45); write true, or leave it out and write what answers
+"#;
+
+#[test]
+fn routes_may_share_a_path_when_hosts_or_methods_tell_them_apart() {
+    let text = r#"
+[[upstreams]]
+id = "orders"
+targets = ["http://127.0.0.1:9000"]
+
+[[routes]]
+id = "everything"
+path = "/*"
+groups = ["g"]
+upstream = "orders"
+
+[[routes]]
+id = "one-host"
+hosts = ["api.example.com"]
+path = "/*"
+groups = ["g"]
+upstream = "orders"
+strip_prefix = "/"
+add_prefix = "/v1"
+
+[[routes]]
+id = "reading"
+path = "/a/*"
+methods = ["GET"]
+groups = ["g", "h"]
+groups_match = "all"
+resource = "echo"
+
+[[routes]]
+id = "writing"
+path = "/a/*"
+methods = ["POST"]
+groups = ["g"]
+forward_auth = true
+"#;
+    let config = load(text, &[]).expect("no fault");
+    assert_eq!(config.upstreams.len(), 1);
+    let Destination::Upstream(forwarding) = &config.routes[1].destination else { panic!("an upstream") };
+    assert_eq!(forwarding.rewrite, Rewrite::Strip { prefix: "".into(), add: "/v1".into() });
+    assert!(forwarding.identity_headers && !forwarding.pass_credentials && config.routes[2].all_groups);
+    assert_eq!(config.routes[3].destination, Destination::External);
+    let problem = load_environment(&[("KEYBEARER__UPSTREAMS__0__ID", "a")]).unwrap_err();
+    assert!(problem.contains("write [[upstreams]] in a configuration file"), "{problem}");
+}
 
 #[test]
 fn routes_in_the_file_replace_the_default_ones() {
     assert_eq!(load("routes = []", &[]).expect("no fault").routes, []);
     let text = "[[routes]]\nid = 'a'\npath = '/a'\nmethods = ['GET', 'POST']\ngroups = ['g']\nresource = 'time'";
     let routes = load(text, &[]).expect("no fault").routes;
-    assert_eq!((routes.len(), routes[0].path.as_str(), routes[0].methods.len()), (1, "/a", 2));
+    assert_eq!((routes.len(), routes[0].path.to_string(), routes[0].methods.len()), (1, "/a".into(), 2));
     let problem = load("[routes]\nid = 'a'", &[]).unwrap_err();
     assert!(problem.contains("write [[routes]], in double brackets"), "{problem}");
 }

@@ -193,7 +193,7 @@ fn claims(jwt: &str) -> serde_json::Value {
 /// The group that the sample path asks for, as long as it is one that a demo token does not reach. No other route is shown:
 /// which paths there are is nobody's business before they have a token.
 fn sample_group(routes: &RouteTable) -> Option<&GroupId> {
-    let route = routes.find(SAMPLE).filter(|route| route.answers("GET"))?;
+    let route = routes.find("", SAMPLE, "GET").filter(|route| route.answers("GET"))?;
     match &route.audience {
         Audience::AnyOf(groups) if !groups.contains(&demo::group()) => groups.first(),
         _ => None,
@@ -252,7 +252,11 @@ fn counted(count: u64, word: &str) -> String {
 mod tests {
     use super::*;
     use crate::problem::{Kind, Problem};
-    use crate::routes::default_routes;
+    use crate::routes::{BuiltIns, default_routes};
+
+    fn built_ins(demo: bool) -> BuiltIns {
+        BuiltIns { demo, forward_auth: false }
+    }
 
     const HOSTILE: &str = "\"><script>alert(1)</script>'&";
 
@@ -279,7 +283,7 @@ mod tests {
 
     fn render_page(portal: &Portal, demo_is_open: bool) -> String {
         let (published, settings) = (published(), demo::Settings::default());
-        let routes = RouteTable::new(&default_routes(), demo_is_open);
+        let routes = RouteTable::new(&default_routes(), built_ins(demo_is_open));
         let demo = demo_is_open.then_some((&settings, &published));
         portal.render(&Now { demo, routes: &routes, time: Timestamp::from_secs(1000) })
     }
@@ -288,7 +292,7 @@ mod tests {
     fn every_hole_is_filled() {
         let portal = portal(Some("sales@example.com"), Some("data/tls/ca.pem"));
         let (published, settings) = (published(), demo::Settings::default());
-        let routes = RouteTable::new(&default_routes(), true);
+        let routes = RouteTable::new(&default_routes(), built_ins(true));
         let now = Now { demo: Some((&settings, &published)), routes: &routes, time: Timestamp::from_secs(1000) };
         let filled = Filled {
             portal: &portal,
@@ -342,14 +346,15 @@ mod tests {
     #[test]
     fn without_the_sample_route_it_is_not_shown() {
         let (published, settings) = (published(), demo::Settings::default());
-        let routes = RouteTable::new(&[], true);
+        let routes = RouteTable::new(&[], built_ins(true));
         let now = Now { demo: Some((&settings, &published)), routes: &routes, time: Timestamp::from_secs(1000) };
         assert!(!portal(None, None).render(&now).contains("/sample"));
     }
 
     #[test]
     fn hostile_values_stay_text() {
-        let access = access::Settings { realm: HOSTILE.into(), contact: Some(HOSTILE.into()) };
+        let access =
+            access::Settings { realm: HOSTILE.into(), contact: Some(HOSTILE.into()), ..access::Settings::default() };
         let tokens =
             tokens::Settings { issuer: HOSTILE.into(), audience: HOSTILE.into(), ..tokens::Settings::default() };
         let site = PublishedSite { base_url: HOSTILE.into(), ca_file: Some(HOSTILE.into()) };
@@ -357,7 +362,7 @@ mod tests {
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{}}}"#, serde_json::json!(HOSTILE)));
         let published =
             Published { key: HOSTILE.into(), token: format!("{HOSTILE}.{claims}.{HOSTILE}"), ..published() };
-        let (settings, routes) = (demo::Settings::default(), RouteTable::new(&default_routes(), true));
+        let (settings, routes) = (demo::Settings::default(), RouteTable::new(&default_routes(), built_ins(true)));
         for demo in [None, Some((&settings, &published))] {
             let page = portal.render(&Now { demo, routes: &routes, time: Timestamp::from_secs(1000) });
             assert!(!page.contains("<script>alert") && !page.contains("\"><script"));
@@ -381,7 +386,7 @@ mod tests {
     fn the_policy_lets_the_page_be_and_nothing_else() {
         let response = portal(None, None).respond(&Now {
             demo: None,
-            routes: &RouteTable::new(&[], false),
+            routes: &RouteTable::new(&[], built_ins(false)),
             time: Timestamp::default(),
         });
         let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
