@@ -1,0 +1,65 @@
+//! How far a request's content has come. Whoever reads the content tells, and the limit of the answer's time is counted
+//! from there: an upload of gigabytes may take long, and a target that has it all may not.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The progress of one request's content.
+#[derive(Debug)]
+pub struct Pulse {
+    began: Instant,
+    /// Milliseconds since it began.
+    last: AtomicU64,
+    ended: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pulse {
+    /// Nothing has been read yet.
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Some of the content was read.
+    pub fn bump(&self) {
+        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(millis, Ordering::Release);
+    }
+
+    /// The content was read to its end.
+    pub fn end(&self) {
+        self.bump();
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// The content failed: the client went away, or sent too much or too slowly. The target is not to blame for what follows.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// When something was last read.
+    pub fn last(&self) -> Instant {
+        self.began + Duration::from_millis(self.last.load(Ordering::Acquire))
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
