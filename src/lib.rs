@@ -31,8 +31,10 @@ pub mod registry;
 // floor 3: backends
 pub mod store;
 // floor 4: doors
+pub mod forward_auth;
 pub mod oauth;
 pub mod portal;
+pub mod proxy;
 pub mod resources;
 // floor 5: assembly
 pub mod cli;

@@ -28,7 +28,7 @@ const ROOMS: &[(u8, &[&str])] = &[
     ),
     (2, &["access", "exchange", "registry"]),
     (3, &["store"]),
-    (4, &["oauth", "portal", "resources"]),
+    (4, &["forward_auth", "oauth", "portal", "proxy", "resources"]),
     (5, &["cli", "config", "server", "tls"]),
 ];
 

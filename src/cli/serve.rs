@@ -40,7 +40,9 @@ impl From<StartError> for Failure {
                 let hint = format!("set {setting} in the configuration; see `keybearer serve --help` for the options");
                 Self::mendable(error.to_string()).hint(hint)
             }
-            StartError::Tls(_) | StartError::Signing(_) => Self::mendable(error.to_string()),
+            StartError::Tls(_) | StartError::Signing(_) | StartError::Upstreams(_) | StartError::Socket { .. } => {
+                Self::mendable(error.to_string())
+            }
         }
     }
 }
@@ -144,14 +146,19 @@ async fn until_asked_to_end(
             () = changed => {}
         }
         match source.load() {
-            Ok(new) => {
-                let fixed = gateway.reload(&new).await;
-                grace = new.server.shutdown_grace;
-                tracing::info!("configuration reloaded");
-                for setting in fixed {
-                    tracing::warn!(setting, "changed, and takes effect after a restart");
+            Ok(new) => match gateway.reload(&new).await {
+                Ok(fixed) => {
+                    grace = new.server.shutdown_grace;
+                    tracing::info!("configuration reloaded");
+                    for setting in fixed {
+                        tracing::warn!(setting, "changed, and takes effect after a restart");
+                    }
                 }
-            }
+                Err(errors) => {
+                    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                    tracing::error!("the new upstreams cannot be used, and all stays: {}", errors.join("; "));
+                }
+            },
             Err(faults) => tracing::error!("the new configuration is faulty, and the old one stays: {faults}"),
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum_server::accept::Accept;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::connection::{Connection, Tcp, Watched};
 use super::exposure::Exposure;
 use super::front::Serving;
+use crate::client_addr::Peer;
 use crate::problem::{Kind, Problem};
 use crate::telemetry::Metrics;
 
@@ -112,7 +113,9 @@ impl TlsShared {
         };
         // Whether the client took the answer is its own affair.
         let _ = timeout(PLAINTEXT_TIME, read).await;
-        self.exposure.examine(&head, connection.peer());
+        if let Peer::Address(peer) = connection.peer() {
+            self.exposure.examine(&head, peer);
+        }
     }
 }
 
@@ -146,5 +149,20 @@ impl<F: Send + 'static> Accept<TcpStream, Serving<F>> for ProxiedDoor {
             let connection = Arc::clone(serving.connection());
             (Watched::new(tcp, connection, true), serving)
         }))
+    }
+}
+
+/// Accepts connections of proxies on this machine, by a Unix socket. Its file's mode says who may connect.
+#[derive(Debug, Clone, Copy)]
+pub struct UnixDoor;
+
+impl<F: Send + 'static> Accept<UnixStream, Serving<F>> for UnixDoor {
+    type Stream = Watched<UnixStream>;
+    type Service = Serving<F>;
+    type Future = std::future::Ready<io::Result<(Watched<UnixStream>, Serving<F>)>>;
+
+    fn accept(&self, stream: UnixStream, serving: Serving<F>) -> Self::Future {
+        let connection = Arc::clone(serving.connection());
+        std::future::ready(Ok((Watched::new(stream, connection, true), serving)))
     }
 }

@@ -1,11 +1,15 @@
 //! Rules of HTTP that `hyper` leaves to us, checked before a request is looked at any further.
 
+use std::borrow::Cow;
+
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Version};
+use hyper::ext::Protocol;
 
 use crate::exchange::Refusal;
 use crate::problem::Kind;
+use crate::routes::host::{is_authority, of_authority};
 
 /// What must be so for every request, on any path.
 ///
@@ -18,7 +22,7 @@ pub fn check(head: &Parts, header_bytes: usize) -> Result<(), Refusal> {
         let detail = format!("Path and header fields may have {header_bytes} bytes together.");
         return Err(Refusal::new(Kind::HeadersTooLarge, "headers_too_large", detail));
     }
-    if head.method == Method::TRACE || head.method == Method::CONNECT {
+    if head.method == Method::TRACE || (head.method == Method::CONNECT && !opens_web_socket(head)) {
         // TRACE would send credentials back (RFC 9110 §9.3.8), CONNECT is for forward proxies.
         let detail = "TRACE and CONNECT are not answered here.";
         return Err(Refusal::new(Kind::MethodNotAllowed, "method_not_allowed", detail)
@@ -30,6 +34,12 @@ pub fn check(head: &Parts, header_bytes: usize) -> Result<(), Refusal> {
         return Err(Refusal::new(Kind::MalformedRequest, "length_and_encoding", detail));
     }
     Ok(())
+}
+
+/// Whether it asks for a WebSocket on an HTTP/2 stream (RFC 8441 §4).
+pub fn opens_web_socket(head: &Parts) -> bool {
+    head.method == Method::CONNECT
+        && head.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
 }
 
 /// Whether there is more than one `Authorization` line: two readers could take either.
@@ -47,56 +57,30 @@ fn host(head: &Parts) -> Result<(), Refusal> {
     if another.is_some() {
         return refuse("several_hosts", "There is more than one Host header.");
     }
-    let authority = head.uri.authority();
-    let Some(host) = host else {
-        return match head.version {
-            Version::HTTP_09 | Version::HTTP_10 => Ok(()),
-            _ if head.version >= Version::HTTP_2 && authority.is_some() => Ok(()),
-            _ => refuse("no_host", "There is no Host header."),
-        };
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let named = match (host, authority) {
+        (Some(host), _) => host.as_bytes(),
+        (None, Some(authority)) if head.version >= Version::HTTP_2 => authority,
+        (None, None) if head.version <= Version::HTTP_10 => return Ok(()),
+        (None, _) => return refuse("no_host", "There is no Host header."),
     };
-    if !is_authority(host.as_bytes()) {
+    if !is_authority(named) {
         return refuse("malformed_host", "The Host header is not a host name or address with an optional port.");
     }
-    if head.version >= Version::HTTP_2
-        && authority.is_some_and(|authority| !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()))
-    {
-        return refuse("other_host", "The Host header is not the :authority of the request.");
+    // A request line may name a host too (RFC 9112 §3.2.2): of two that differ, two readers could take either.
+    if authority.is_some_and(|authority| !authority.eq_ignore_ascii_case(named)) {
+        return refuse("other_host", "The Host header is not the authority that the request is for.");
     }
     Ok(())
 }
 
-/// `uri-host [":" port]` (RFC 3986 §3.2.2), without user information.
-fn is_authority(text: &[u8]) -> bool {
-    let (host, port) = match text {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
-            let Ok(address) = std::str::from_utf8(&rest[..end]) else { return false };
-            if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return false;
-            }
-            (&rest[..end], &rest[end + 1..])
-        }
-        _ => {
-            let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
-            let (host, port) = text.split_at(end);
-            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-            if !host.iter().all(is_name) {
-                return false;
-            }
-            (host, port)
-        }
+/// The host that a request is for, in its one spelling; empty when it names none (HTTP/1.0). [`check`] found it good.
+pub fn host_of(head: &Parts) -> Cow<'_, str> {
+    let authority = match head.headers.get(HOST) {
+        Some(host) => host.to_str().unwrap_or_default(),
+        None => head.uri.authority().map_or("", |authority| authority.as_str()),
     };
-    let port_is_good = match port {
-        [] | [b':'] => true,
-        [b':', digits @ ..] => {
-            digits.len() <= 5
-                && digits.iter().all(u8::is_ascii_digit)
-                && digits.iter().fold(0u32, |port, digit| port * 10 + u32::from(digit - b'0')) <= 65_535
-        }
-        _ => false,
-    };
-    !host.is_empty() && port_is_good
+    of_authority(authority)
 }
 
 #[cfg(test)]
@@ -132,7 +116,10 @@ mod tests {
         assert_eq!(word(get("https://a.example/")), None);
         assert_eq!(word(get("https://a.example/").header(HOST, "A.example")), None);
         assert_eq!(word(get("https://a.example/").header(HOST, "b.example")), Some(400));
+        assert_eq!(word(get("https://user@a.example/")), Some(400));
         assert_eq!(word(get("/")), Some(400));
+        let absolute = Request::get("https://a.example/").header(HOST, "b.example");
+        assert_eq!(word(absolute), Some(400), "in HTTP/1.1 the request line may name one too");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! connection is looked at only when the connection waits, and costs a request nothing.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::Limits;
-use crate::client_addr;
+use crate::client_addr::{self, Peer};
 use crate::telemetry::Metrics;
 
 /// A header section has begun, and nobody has looked at the clock yet: mostly it is complete before anyone must.
@@ -51,19 +51,22 @@ impl Connections {
     }
 
     /// Admits a connection, unless there are too many.
-    pub fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Arc<Connection>> {
+    pub fn admit(self: &Arc<Self>, peer: Peer) -> Option<Arc<Connection>> {
         let limits = self.limits.load();
-        let address = client_addr::network(peer.ip());
         if self.open.fetch_add(1, Ordering::AcqRel) >= limits.connections {
             self.open.fetch_sub(1, Ordering::AcqRel);
             self.metrics.closed("too_many_connections");
             return None;
         }
-        let of_address = {
+        let address = match peer {
+            Peer::Address(address) => Some(client_addr::network(address.ip())),
+            Peer::Unix => None,
+        };
+        let of_address = address.map_or(0, |address| {
             let mut count = self.by_address.entry(address).or_insert(0);
             *count += 1;
             *count
-        };
+        });
         self.metrics.connections.inc();
         // From here on the connection's drop keeps the counts right.
         let connection = Arc::new(Connection {
@@ -92,8 +95,9 @@ impl Connections {
 /// One connection. Times are milliseconds since it began, never 0; 0 is "not now".
 #[derive(Debug)]
 pub struct Connection {
-    peer: SocketAddr,
-    address: IpAddr,
+    peer: Peer,
+    /// What its count is kept under, where one is.
+    address: Option<IpAddr>,
     all: Arc<Connections>,
     began: Instant,
     in_flight: AtomicU32,
@@ -106,16 +110,17 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.all.open.fetch_sub(1, Ordering::AcqRel);
         self.all.metrics.connections.dec();
-        if let Some(mut count) = self.all.by_address.get_mut(&self.address) {
+        let Some(address) = &self.address else { return };
+        if let Some(mut count) = self.all.by_address.get_mut(address) {
             *count -= 1;
         }
-        self.all.by_address.remove_if(&self.address, |_, count| *count == 0);
+        self.all.by_address.remove_if(address, |_, count| *count == 0);
     }
 }
 
 impl Connection {
     /// The other end.
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.peer
     }
 
@@ -127,7 +132,7 @@ impl Connection {
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.head_since.store(0, Ordering::Release);
-        InFlight { connection: Arc::clone(self), answered_at: None }
+        InFlight { connection: Arc::clone(self), answered_at: None, is_resting: false }
     }
 
     /// When the connection must be closed, as things stand, and why.
@@ -152,6 +157,7 @@ impl Connection {
 pub struct InFlight {
     connection: Arc<Connection>,
     answered_at: Option<Instant>,
+    is_resting: bool,
 }
 
 impl InFlight {
@@ -162,11 +168,36 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let at = self.answered_at.unwrap_or_else(Instant::now);
+impl InFlight {
+    /// It waits for the client to take what it was given, which an HTTP/2 client can put off for ever without a byte being
+    /// held up on the connection. A connection on which all requests rest is idle.
+    pub fn rest(&mut self) {
+        if !self.is_resting {
+            self.is_resting = true;
+            self.leave(Instant::now());
+        }
+    }
+
+    /// It waits for what answers it.
+    pub fn work(&mut self) {
+        if self.is_resting {
+            self.is_resting = false;
+            self.connection.in_flight.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn leave(&self, at: Instant) {
         self.connection.idle_since.fetch_max(self.connection.millis(at), Ordering::AcqRel);
         self.connection.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.is_resting {
+            return;
+        }
+        self.leave(self.answered_at.unwrap_or_else(Instant::now));
     }
 }
 

@@ -13,15 +13,18 @@ use axum::body::Body;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::ext::Protocol;
 use tower::Service;
 
 use super::health::Health;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
+use crate::forward_auth::ForwardAuth;
 use crate::oauth::{self, TokenEndpoint};
 use crate::portal::{self, Portal};
 use crate::problem::Kind;
+use crate::proxy::Proxy;
 use crate::resources::{self, Demo};
-use crate::routes::{Resource, Target};
+use crate::routes::{Contract, Resource, Target};
 use crate::signing::KeyRing;
 use crate::telemetry::Metrics;
 
@@ -40,6 +43,10 @@ pub struct Doors {
     pub health: Arc<Health>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// The reverse proxy.
+    pub proxy: Arc<Proxy>,
+    /// Where other proxies ask, if they may.
+    pub forward_auth: Option<ForwardAuth>,
     /// What keys begin with, and an underscore.
     pub key_mark: String,
     /// Bytes of a request's content that a built-in resource takes.
@@ -104,6 +111,11 @@ impl Service<Request<Body>> for Dispatch {
         };
         let doors = &self.doors;
         let failed = |error| signing_failed(&error, &exchange);
+        if target != Target::Upstream && request.extensions().get::<Protocol>().is_some() {
+            // It came as a CONNECT (RFC 8441), whose answer would be taken for an open WebSocket.
+            let refusal = Refusal::new(Kind::MethodNotAllowed, "no_web_socket", "There is no WebSocket at this path.");
+            return at_once(refusal.into_response(&exchange));
+        }
         match target {
             Target::Resource(Resource::Echo) => {
                 self.work(exchange, |doors, exchange| async move { doors.echo(&exchange, request).await })
@@ -121,6 +133,15 @@ impl Service<Request<Body>> for Dispatch {
             Target::Demo => at_once(doors.demo.respond().unwrap_or_else(failed)),
             Target::Portal => at_once(doors.page(&exchange).unwrap_or_else(failed)),
             Target::Metrics => at_once(metrics(&doors.metrics)),
+            Target::Upstream => {
+                let forwarded = Arc::clone(&doors.proxy).forward(exchange, request);
+                DispatchFuture::Working(Box::pin(async move { Ok(forwarded.await) }))
+            }
+            Target::ForwardAuth(contract) => at_once(doors.decide(contract, &exchange, request)),
+            Target::Check => {
+                self.work(exchange, |doors, exchange| async move { doors.check(&exchange, request).await })
+            }
+            Target::External => at_once(external().into_response(&exchange)),
         }
     }
 }
@@ -164,6 +185,23 @@ impl Doors {
         }))
     }
 
+    /// The decision for another proxy.
+    fn decide(&self, contract: Contract, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
+        let Some(door) = &self.forward_auth else { return not_found().into_response(exchange) };
+        let (head, _) = request.into_parts();
+        // As received: what Envoy appends is normalised as the path of the request that it asks about.
+        let below = Contract::of(head.uri.path()).map_or("", |(_, below)| below);
+        door.respond(exchange, exchange.peer, &head, contract, below)
+    }
+
+    /// The same by gRPC.
+    async fn check(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
+        match &self.forward_auth {
+            Some(door) => door.check(exchange, exchange.peer, request).await,
+            None => not_found().into_response(exchange),
+        }
+    }
+
     async fn echo(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let Some(permit) = exchange.permit() else {
@@ -182,6 +220,12 @@ fn at_once(response: Response<Body>) -> DispatchFuture {
 
 fn not_found() -> Refusal {
     Refusal::new(Kind::NotFound, "not_found", "There is nothing at this path.")
+}
+
+/// A route that another proxy answers: whoever asks here has the wrong address.
+fn external() -> Refusal {
+    let detail = "This path is answered by another proxy, which asks this gateway for a decision.";
+    Refusal::new(Kind::NotFound, "answered_elsewhere", detail)
 }
 
 fn signing_failed(error: &crate::signing::Error, exchange: &Exchange) -> Response<Body> {

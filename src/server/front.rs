@@ -1,5 +1,6 @@
 //! The outermost layer: numbers a request, finds out whose it is and where it goes, and writes its line when it is answered.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
 use std::io;
@@ -25,13 +26,14 @@ use tower::Service;
 use super::conduct;
 use super::connection::{Connection, Connections, InFlight};
 use super::exposure::Exposure;
-use crate::client_addr::{Forwarded, TrustedProxies};
+use crate::client_addr::{Forwarded, Peer, TrustedProxies};
 use crate::clock::Clock;
-use crate::exchange::{Exchange, Located, Refusal, with_common_headers};
+use crate::exchange::{Exchange, Located, Received, Refusal, Tunnel, with_common_headers};
+use crate::forward_auth::ForwardAuth;
 use crate::ids::RequestId;
 use crate::problem::Kind;
 use crate::random;
-use crate::routes::{RouteTable, Target, normalise};
+use crate::routes::{Contract, RouteTable, Target, normalise};
 use crate::telemetry::{Metrics, RequestLine, RequestLog, RouteMetrics};
 use crate::tokens::Client;
 
@@ -136,6 +138,13 @@ pub struct Entrance<S> {
     connections: Arc<Connections>,
 }
 
+impl<S: Clone> Entrance<S> {
+    fn admit(&self, peer: Peer) -> Ready<io::Result<Serving<S>>> {
+        let connection = self.connections.admit(peer).ok_or_else(|| io::Error::other("too many connections"));
+        ready(connection.map(|connection| Serving { front: self.front.clone(), connection }))
+    }
+}
+
 impl<S: Clone> Service<SocketAddr> for Entrance<S> {
     type Response = Serving<S>;
     type Error = io::Error;
@@ -146,8 +155,22 @@ impl<S: Clone> Service<SocketAddr> for Entrance<S> {
     }
 
     fn call(&mut self, peer: SocketAddr) -> Self::Future {
-        let connection = self.connections.admit(peer).ok_or_else(|| io::Error::other("too many connections"));
-        ready(connection.map(|connection| Serving { front: self.front.clone(), connection }))
+        self.admit(Peer::Address(peer))
+    }
+}
+
+/// By the Unix socket.
+impl<S: Clone> Service<std::os::unix::net::SocketAddr> for Entrance<S> {
+    type Response = Serving<S>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Serving<S>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: std::os::unix::net::SocketAddr) -> Self::Future {
+        self.admit(Peer::Unix)
     }
 }
 
@@ -182,20 +205,45 @@ where
         let (mut head, body) = request.into_parts();
         let desk = &self.front.desk;
         let table = Arc::clone(&desk.site.load().table);
-        let (arrived, client) = self.arrive(&head);
-        let checked = arrived.and_then(|()| conduct::check(&head, desk.header_bytes)).and_then(|()| {
-            let path = normalise(head.uri.path())
-                .map_err(|ambiguous| Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string()))?;
-            let route = Located::find(Arc::clone(&table), &path);
-            authorizations(&head, &route).map(|()| route)
+        let peer = self.connection.peer();
+        let asker = if table.has_askers() { Contract::of(head.uri.path()).map(|(contract, _)| contract) } else { None };
+        let Arrival { admitted, is_proxied, client } = self.arrive(&head);
+        let checked = admitted.and_then(|()| conduct::check(&head, desk.header_bytes)).and_then(|()| {
+            if head.method == Method::CONNECT {
+                // It opens a WebSocket, which is a GET in HTTP/1.1: routes and doors need to know one of them only.
+                head.method = Method::GET;
+            }
+            let path = match asker {
+                // What follows the contract's own path is another request's, and is looked at as such.
+                Some(contract) => Cow::Borrowed(contract.path()),
+                None => normalise(head.uri.path()).map_err(|ambiguous| {
+                    Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string())
+                })?,
+            };
+            let route = Located::find(Arc::clone(&table), &conduct::host_of(&head), &path, head.method.as_str());
+            if asker.is_none() {
+                authorizations(&head, &route)?;
+            }
+            only_decisions(peer, &route)?;
+            let normalised = match path {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(path) => Some(path.into_boxed_str()),
+            };
+            Ok((route, normalised))
         });
-        let (route, refusal) = match checked {
-            Ok(route) => (route, None),
-            Err(refusal) => (Located::nowhere(table), Some(refusal)),
+        let (route, normalised, refusal) = match checked {
+            Ok((route, normalised)) => (route, normalised, None),
+            Err(refusal) => (Located::nowhere(table), None, Some(refusal)),
         };
-        let exchange = Arc::new(Exchange::new(desk.number(), desk.clock.now(), client, route, &head));
+        let (request, at) = (desk.number(), desk.clock.now());
+        let exchange =
+            Arc::new(Exchange::new(Received { request, at, peer, is_proxied, client, route, normalised, head: &head }));
         let answer = match refusal {
-            Some(refusal) => refused(refusal.into_response(&exchange)),
+            Some(refusal) => refused(match asker {
+                // Whoever asks must not meet a status that its proxy does not understand.
+                Some(contract) => ForwardAuth::refuse(refusal, &exchange, contract),
+                None => refusal.into_response(&exchange),
+            }),
             None => {
                 head.extensions.insert(Arc::clone(&exchange));
                 let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
@@ -211,13 +259,25 @@ where
     }
 }
 
+/// How a request came here.
+struct Arrival {
+    admitted: Result<(), Refusal>,
+    is_proxied: bool,
+    client: IpAddr,
+}
+
 impl<S> Serving<S> {
     /// Finds the client, and whether it spoke HTTPS. What a trusted proxy was sent in the clear is exposed as much as what
     /// we were sent ourselves.
-    fn arrive(&self, head: &http::request::Parts) -> (Result<(), Refusal>, IpAddr) {
+    fn arrive(&self, head: &http::request::Parts) -> Arrival {
         let peer = self.connection.peer();
         let Arrivals::Proxied(trusted, exposure) = &self.front.arrivals else {
-            return (Ok(()), peer.ip().to_canonical());
+            return Arrival { admitted: Ok(()), is_proxied: false, client: peer.ip() };
+        };
+        let Peer::Address(peer) = peer else {
+            // There is no Unix socket behind a load balancer.
+            let refusal = Refusal::new(Kind::HttpsRequired, "untrusted_proxy", "Only HTTPS is served.");
+            return Arrival { admitted: Err(refusal), is_proxied: false, client: peer.ip() };
         };
         let lines = |name: &str| {
             // What is not text is no address and no protocol.
@@ -229,7 +289,9 @@ impl<S> Serving<S> {
             forwarded: lines(FORWARDED.as_str()),
         };
         let (reason, client) = match trusted.arrival(peer, &headers) {
-            Some(arrival) if arrival.https => return (Ok(()), arrival.client),
+            Some(arrival) if arrival.https => {
+                return Arrival { admitted: Ok(()), is_proxied: true, client: arrival.client };
+            }
             Some(arrival) => ("not_https", arrival.client),
             None => ("untrusted_proxy", peer.ip().to_canonical()),
         };
@@ -238,7 +300,7 @@ impl<S> Serving<S> {
             exposure.examine_value(value.as_bytes(), SocketAddr::new(client, peer.port()));
         }
         let detail = "Only HTTPS is served. Whatever key or token was sent in the clear must be treated as exposed.";
-        (Err(Refusal::new(Kind::HttpsRequired, reason, detail)), client)
+        Arrival { admitted: Err(Refusal::new(Kind::HttpsRequired, reason, detail)), is_proxied: false, client }
     }
 }
 
@@ -252,6 +314,18 @@ fn authorizations(head: &http::request::Parts, route: &Located) -> Result<(), Re
         _ => Kind::MalformedRequest,
     };
     Err(Refusal::new(kind, "several_authorizations", "There is more than one Authorization header."))
+}
+
+/// The Unix socket is there for other proxies' questions. Anything else would be plain HTTP.
+fn only_decisions(peer: Peer, route: &Located) -> Result<(), Refusal> {
+    let target = route.route().map(|route| route.target);
+    let is_decision =
+        matches!(target, Some(Target::ForwardAuth(_) | Target::Check | Target::HealthLive | Target::HealthReady));
+    if peer != Peer::Unix || is_decision {
+        return Ok(());
+    }
+    let detail = "This socket answers /authz/… and /health/… alone. Everything else is served by HTTPS.";
+    Err(Refusal::new(Kind::HttpsRequired, "unix_socket", detail))
 }
 
 /// A request until its line is written.
@@ -307,6 +381,11 @@ impl Answering {
                 token,
                 reason,
             });
+        }
+        if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
+            // The head is all there is of this answer; what its connection carries from now on has limits of its own.
+            tunnel.keep(in_flight);
+            return response.map(|body| Tracked { body, in_flight: None });
         }
         let is_short = response.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
         // A client that does not take a short answer holds an idle connection, whatever HTTP/2 windows it keeps shut.
@@ -398,7 +477,15 @@ impl http_body::Body for Tracked {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        self.project().body.poll_frame(cx)
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        if let Some(in_flight) = this.in_flight {
+            match &frame {
+                Poll::Pending => in_flight.work(),
+                Poll::Ready(_) => in_flight.rest(),
+            }
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

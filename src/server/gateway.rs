@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::{SetSensitiveRequestHeaders, SetSensitiveRequestHeadersLayer};
 
-use super::accept::{ProxiedDoor, TlsDoor};
+use super::Limits;
+use super::accept::{ProxiedDoor, TlsDoor, UnixDoor};
 use super::certificates::Certificates;
 use super::connection::Connections;
 use super::dispatch::{Dispatch, Doors};
@@ -21,18 +22,21 @@ use super::exposure::Exposure;
 use super::follow::{Follower, follow};
 use super::front::{Arrivals, Desk, Entrance, Front, Site};
 use super::health::Health;
-use super::{Limits, Settings};
+use super::unix::{Bound, Socket};
 use crate::access::{Gate, RequireAccess, RequireAccessService};
 use crate::client_addr::TrustedProxies;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{HashError, Stores, Verifier};
+use crate::forward_auth::ForwardAuth;
 use crate::oauth::{TokenEndpoint, TokenParts};
 use crate::persist;
 use crate::portal::Portal;
+use crate::proxy::Proxy;
+use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
 use crate::registry::{Evictions, Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
-use crate::routes::RouteTable;
+use crate::routes::{BuiltIns, RouteTable};
 use crate::signing::{self, KeyRing};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
@@ -53,6 +57,15 @@ pub enum StartError {
     Store(persist::Error),
     /// Hashing parameters.
     Hash(HashError),
+    /// Files of upstreams.
+    Upstreams(Vec<UpstreamError>),
+    /// The Unix socket for other proxies.
+    Socket {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
     /// An address that cannot be listened on.
     Listen {
         /// The setting.
@@ -71,6 +84,20 @@ impl std::fmt::Display for StartError {
             Self::Signing(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Hash(error) => error.fmt(f),
+            Self::Upstreams(errors) => {
+                let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::Socket { path, source } => {
+                let why = match source.kind() {
+                    std::io::ErrorKind::AddrInUse => "another program, or another keybearer, listens there".to_owned(),
+                    std::io::ErrorKind::NotFound => "its folder does not exist; make it".to_owned(),
+                    std::io::ErrorKind::PermissionDenied => "this user may not write to its folder".to_owned(),
+                    std::io::ErrorKind::AlreadyExists => "something that is no socket is there".to_owned(),
+                    _ => source.to_string(),
+                };
+                write!(f, "forward_auth.unix_socket: cannot listen on {}: {why}", path.display())
+            }
             Self::Listen { setting, address, source } => {
                 let why = match source.kind() {
                     std::io::ErrorKind::AddrInUse => "another program, or another keybearer, listens there",
@@ -118,7 +145,12 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// In the clear, for a load balancer.
     pub behind_proxy: Option<SocketAddr>,
+    /// HTTPS, for Envoy's questions by gRPC.
+    pub grpc: Option<SocketAddr>,
 }
+
+/// How long an upstream that a reload took away is kept for the requests that were decided before.
+const LINGER: Duration = Duration::from_secs(1);
 
 type Stack = SetSensitiveRequestHeaders<RequireAccessService<Dispatch>>;
 
@@ -128,6 +160,7 @@ pub struct Gateway {
     local_authority: Option<PathBuf>,
     config: Mutex<Config>,
     handles: Vec<Handle<SocketAddr>>,
+    socket: Option<Socket>,
     servers: Vec<JoinHandle<std::io::Result<()>>>,
     tasks: Vec<JoinHandle<()>>,
     desk: Arc<Desk>,
@@ -187,7 +220,7 @@ impl Gateway {
             )
             .await?,
         );
-        let listeners = Listeners::bind(&config.server).await?;
+        let listeners = Listeners::bind(config).await?;
         let issuer = Arc::new(Issuer::new(&config.tokens, &config.key_prefix, Arc::clone(&ring)));
         let gate = Arc::new(Gate::new(
             Arc::clone(&registry),
@@ -195,6 +228,12 @@ impl Gateway {
             &config.demo,
             Arc::clone(&clock),
         ));
+        let proxy = Proxy::new(&config.upstreams, Arc::clone(&gate), &config.access, &config.key_prefix);
+        let proxy = Arc::new(proxy.map_err(StartError::Upstreams)?);
+        let forward_auth = config
+            .forward_auth
+            .as_ref()
+            .map(|settings| ForwardAuth::new(settings, Arc::clone(&gate), &config.access, config.key_prefix.clone()));
         let exposure = Arc::new(Exposure::new(
             config.server.plaintext_credentials,
             Arc::clone(&credentials),
@@ -226,6 +265,8 @@ impl Gateway {
             ring,
             health: Arc::new(Health::new(Arc::clone(&follower))),
             metrics: Arc::clone(&metrics),
+            proxy,
+            forward_auth,
             key_mark,
             body_bytes: config.limits.body_bytes,
             body_timeout: config.limits.body_timeout,
@@ -239,7 +280,7 @@ impl Gateway {
             let bytes = config.limits.header_bytes;
             Arc::new(Desk::new(site, log.clone(), Arc::clone(&metrics), Arc::clone(&clock), bytes))
         };
-        let main_desk = desk(RouteTable::new(&config.routes, config.demo.enabled));
+        let main_desk = desk(RouteTable::new(&config.routes, built_ins(config)));
         let admin_desk = desk(RouteTable::admin());
         let connections = Arc::new(Connections::new(&config.limits, Arc::clone(&metrics)));
 
@@ -256,10 +297,14 @@ impl Gateway {
             Arc::clone(&exposure),
             Arc::clone(&metrics),
         );
-        let Listeners { addresses, https, admin, behind_proxy } = listeners;
+        let Listeners { addresses, https, admin, behind_proxy, grpc, socket } = listeners;
         let mut running = Running { limits: &config.limits, handles: vec![], servers: vec![] };
         running.serve(https, door.clone(), entrance(&main_desk, Arrivals::Direct));
-        running.serve(admin, door, entrance(&admin_desk, Arrivals::Direct));
+        running.serve(admin, door.clone(), entrance(&admin_desk, Arrivals::Direct));
+        if let Some(listener) = grpc {
+            running.serve(listener, door, entrance(&main_desk, Arrivals::Direct));
+        }
+        let socket = socket.map(|bound| running.serve_unix(bound, entrance(&main_desk, Arrivals::Direct)));
         if let (Some(listener), Some(settings)) = (behind_proxy, &config.server.behind_proxy) {
             let trusted = Arc::new(TrustedProxies::new(&settings.trusted));
             running.serve(listener, ProxiedDoor, entrance(&main_desk, Arrivals::Proxied(trusted, exposure)));
@@ -270,6 +315,7 @@ impl Gateway {
             local_authority: certificates.local_authority(),
             config: Mutex::new(config.clone()),
             handles,
+            socket,
             servers,
             tasks: vec![],
             desk: main_desk,
@@ -291,6 +337,7 @@ impl Gateway {
             tokio::spawn(keep_swept(Arc::clone(&self.registry), Arc::clone(clock))),
             tokio::spawn(follow(Arc::clone(&self.follower), Arc::clone(clock))),
             tokio::spawn(Arc::clone(&self.certificates).keep_fresh(Arc::clone(clock))),
+            tokio::spawn(Arc::clone(&self.doors.proxy).watch()),
             tokio::spawn(clean(
                 Arc::clone(store),
                 Arc::clone(clock),
@@ -371,12 +418,27 @@ impl Gateway {
     }
 
     /// Puts another configuration into force, as far as that goes without a restart: routes, rates, limits of connections,
-    /// certificates. Returns the settings that changed and need a restart.
-    pub async fn reload(&self, new: &Config) -> Vec<&'static str> {
+    /// certificates, upstreams. Returns the settings that changed and need a restart.
+    ///
+    /// # Errors
+    /// What cannot be used of the new upstreams; then nothing has changed.
+    pub async fn reload(&self, new: &Config) -> Result<Vec<&'static str>, Vec<UpstreamError>> {
         let mut config = self.config.lock().await;
+        let upstreams = self.doors.proxy.upstreams();
+        // Requests that are decided by the old routes must find where they lead, until there are none any more.
+        let is_gone = |old: &&UpstreamSettings| new.upstreams.iter().all(|upstream| upstream.id != old.id);
+        let gone: Vec<UpstreamSettings> = config.upstreams.iter().filter(is_gone).cloned().collect();
+        upstreams.reload(&[new.upstreams.as_slice(), &gone].concat())?;
         if new.routes != config.routes {
-            let table = RouteTable::new(&new.routes, config.demo.enabled);
+            let table = RouteTable::new(&new.routes, built_ins(&config));
             self.desk.replace(Site::new(table, &self.doors.metrics));
+        }
+        if !gone.is_empty() {
+            tokio::time::sleep(LINGER).await;
+            upstreams.reload(&new.upstreams)?;
+        }
+        if let (Some(door), Some(settings)) = (&self.doors.forward_auth, &new.forward_auth) {
+            door.trust(settings);
         }
         self.connections.set(&new.limits);
         self.credentials.set_failures(new.credentials.failures_per_address, new.credentials.failures_per_user);
@@ -385,10 +447,13 @@ impl Gateway {
         Arc::clone(&self.certificates).look(self.gate.clock()).await;
         let fixed = fixed_settings(&config, new);
         // What is not in force must not be taken for it by the next reload.
-        let in_force = config.demo.enabled;
+        let (demo_is_open, forward_auth) = (config.demo.enabled, config.forward_auth.clone());
         *config = new.clone();
-        config.demo.enabled = in_force;
-        fixed
+        config.demo.enabled = demo_is_open;
+        if config.forward_auth.is_some() != forward_auth.is_some() {
+            config.forward_auth = forward_auth;
+        }
+        Ok(fixed)
     }
 
     /// Ends: no new connections, those in flight finish within `grace`, then everything stops.
@@ -396,6 +461,13 @@ impl Gateway {
         self.doors.health.drain();
         for handle in &self.handles {
             handle.graceful_shutdown(Some(grace));
+        }
+        if let Some(socket) = &self.socket {
+            socket.handle.graceful_shutdown(Some(grace));
+        }
+        // Tunnels and streams would go on for ever.
+        if tokio::time::timeout(grace, self.doors.proxy.end()).await.is_err() {
+            tracing::warn!(open = self.doors.proxy.tunnels(), "tunnels are cut off");
         }
         for server in self.servers.drain(..) {
             match server.await {
@@ -412,10 +484,18 @@ impl Drop for Gateway {
         for handle in &self.handles {
             handle.shutdown();
         }
+        if let Some(socket) = &self.socket {
+            socket.handle.shutdown();
+        }
         for task in &self.tasks {
             task.abort();
         }
     }
+}
+
+/// Which of the gateway's own paths there are. It takes a restart to change that.
+fn built_ins(config: &Config) -> BuiltIns {
+    BuiltIns { demo: config.demo.enabled, forward_auth: config.forward_auth.is_some() }
 }
 
 /// The settings that were changed and are not put into force by a reload.
@@ -435,6 +515,10 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
             limits.http2_streams,
         )
     };
+    let forward_auth = |config: &Config| {
+        let settings = config.forward_auth.as_ref()?;
+        Some((settings.unix_socket.clone(), settings.grpc_listen))
+    };
     let changed = [
         ("data_dir", old.data_dir != new.data_dir),
         ("key_prefix", old.key_prefix != new.key_prefix),
@@ -448,6 +532,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("credentials (all but the failure rates)", old.credentials != credentials),
         ("demo (all but the rates)", old.demo != demo),
         ("logging", old.logging != new.logging),
+        ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
@@ -458,10 +543,13 @@ struct Listeners {
     https: TcpListener,
     admin: TcpListener,
     behind_proxy: Option<TcpListener>,
+    grpc: Option<TcpListener>,
+    socket: Option<Bound>,
 }
 
 impl Listeners {
-    async fn bind(settings: &Settings) -> Result<Self, StartError> {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        let settings = &config.server;
         let bind = async |setting, address: SocketAddr| {
             let bound = async {
                 let listener = TcpListener::bind(address).await?;
@@ -475,12 +563,23 @@ impl Listeners {
             Some(behind) => Some(bind("server.behind_proxy.listen", behind.listen).await?),
             None => None,
         };
+        let forward_auth = config.forward_auth.as_ref();
+        let grpc = match forward_auth.and_then(|settings| settings.grpc_listen) {
+            Some(address) => Some(bind("forward_auth.grpc_listen", address).await?),
+            None => None,
+        };
+        let socket = match forward_auth.and_then(|settings| settings.unix_socket.as_deref()) {
+            Some(path) => Some(Bound::at(path).map_err(|source| StartError::Socket { path: path.to_owned(), source })?),
+            None => None,
+        };
         let addresses = Addresses {
             https: https_at,
             admin: admin_at,
             behind_proxy: behind_proxy.as_ref().map(|(address, _)| *address),
+            grpc: grpc.as_ref().map(|(address, _)| *address),
         };
-        Ok(Self { addresses, https, admin, behind_proxy: behind_proxy.map(|(_, listener)| listener) })
+        let (behind_proxy, grpc) = (behind_proxy.map(|(_, it)| it), grpc.map(|(_, it)| it));
+        Ok(Self { addresses, https, admin, behind_proxy, grpc, socket })
     }
 }
 
@@ -506,19 +605,36 @@ impl Running<'_> {
     {
         let handle = Handle::new();
         let mut server = Server::<SocketAddr>::from_listener(listener).acceptor(door).handle(handle.clone());
-        let header_bytes = self.limits.header_bytes;
-        // hyper's own limit lies above ours, so that ours answers with a problem that says what the limit is.
-        server.http_builder().http1().max_buf_size((header_bytes * 2).max(64 * 1024));
-        server
-            .http_builder()
-            .http2()
-            .max_concurrent_streams(self.limits.http2_streams)
-            .max_header_list_size(u32::try_from(header_bytes * 2).unwrap_or(u32::MAX))
-            .keep_alive_interval(Some(Duration::from_secs(20)))
-            .keep_alive_timeout(Duration::from_secs(10));
+        set_up(&mut server, self.limits);
         self.handles.push(handle);
         self.servers.push(tokio::spawn(server.serve(entrance)));
     }
+
+    fn serve_unix(&mut self, bound: Bound, entrance: Entrance<Stack>) -> Socket {
+        let Bound { listener, file } = bound;
+        let handle = Handle::new();
+        let server = Server::<std::os::unix::net::SocketAddr>::from_listener(listener);
+        let mut server = server.acceptor(UnixDoor).handle(handle.clone());
+        set_up(&mut server, self.limits);
+        self.servers.push(tokio::spawn(server.serve(entrance)));
+        Socket { handle, _file: file }
+    }
+}
+
+/// The rules of HTTP that hyper keeps for us.
+fn set_up<A: axum_server::Address, D>(server: &mut Server<A, D>, limits: &Limits) {
+    let header_bytes = limits.header_bytes;
+    // hyper's own limit lies above ours, so that ours answers with a problem that says what the limit is.
+    server.http_builder().http1().max_buf_size((header_bytes * 2).max(64 * 1024));
+    server
+        .http_builder()
+        .http2()
+        // WebSockets on streams (RFC 8441).
+        .enable_connect_protocol()
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(header_bytes * 2).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .keep_alive_timeout(Duration::from_secs(10));
 }
 
 /// Once a minute, drops what counts no more.
