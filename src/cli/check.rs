@@ -12,6 +12,7 @@ use crate::config::{Config, Faults, StoreKind};
 use crate::groups::demo;
 use crate::ids::GroupId;
 use crate::keys::KeyState;
+use crate::proxy::upstream::Upstreams;
 use crate::store::SharedStore;
 use crate::tls;
 
@@ -89,6 +90,7 @@ pub(super) async fn run(session: &mut Session<'_, '_>) -> Result<Exit, Failure> 
         format!("{}, data folder {}", counted(session.config.routes.len(), "route"), session.config.data_dir.display()),
     );
     certificate(&session.config, session.now(), &mut report);
+    upstreams(&session.config, &mut report);
     if let Some(store) = records(session, &mut report).await
         && let Err(error) = references(&session.config, &store, session.clock.as_ref(), &mut report).await
     {
@@ -193,6 +195,21 @@ fn certificate(config: &Config, now: Timestamp, report: &mut Report) {
             report.ok("tls", format!("the certificate for {} is valid until {not_after}", names.join(", ")));
             warnings.iter().for_each(|warning| report.warning("tls", warning.to_string()));
         }
+    }
+}
+
+/// Upstreams with the files they name, as the gateway itself would make them. Nothing is connected to.
+fn upstreams(config: &Config, report: &mut Report) {
+    if config.upstreams.is_empty() {
+        return;
+    }
+    match Upstreams::new(&config.upstreams) {
+        Ok(_) => {
+            let targets = config.upstreams.iter().map(|upstream| upstream.targets.len()).sum();
+            let text = format!("{}, {}", counted(config.upstreams.len(), "upstream"), counted(targets, "target"));
+            report.ok("upstreams", text);
+        }
+        Err(errors) => errors.iter().for_each(|error| report.fault("upstreams", error.to_string())),
     }
 }
 

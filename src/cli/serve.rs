@@ -57,7 +57,7 @@ pub(super) async fn run(
     let refused = |error| Failure::ours(format!("the system refused a thread or a signal handler: {error}"));
     let sink = Sink::start(std::io::stdout()).map_err(refused)?;
     telemetry::install(&config.logging, sink.clone());
-    raise_open_files(config.limits.connections);
+    raise_open_files(&config);
     let mut signals = Signals::listen().map_err(refused)?;
     let sqlite: Option<Arc<SqliteStore>> = match config.store {
         StoreKind::Sqlite => Some(store::open_database(&config, out).await?),
@@ -80,18 +80,22 @@ const OTHER_FILES: usize = 64;
 
 /// Raises the limit of open files as far as this user may: most systems begin with 1024, for the sake of old programs that
 /// call `select`, and a gateway that meets it takes no new connections.
-fn raise_open_files(connections: usize) {
+fn raise_open_files(config: &Config) {
     let limit = getrlimit(Resource::Nofile);
     // Refused, it stays as it was; what matters is told below.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let Some(most) = getrlimit(Resource::Nofile).current else { return };
-    let needed = connections.saturating_add(OTHER_FILES);
+    let connections = config.limits.connections;
+    // A request that is passed on may need a connection of its own at the upstream.
+    let upstreams = config.upstreams.iter().fold(0usize, |sum, upstream| sum.saturating_add(upstream.max_requests));
+    let needed = connections.saturating_add(upstreams).saturating_add(OTHER_FILES);
     if usize::try_from(most).is_ok_and(|most| most < needed) {
         tracing::warn!(
             open_files = most,
             limits.connections = connections,
+            upstreams.max_requests = upstreams,
             "the limit of open files (ulimit -Hn) allows fewer connections than the configuration; raise it, or lower \
-             limits.connections"
+             limits.connections, or max_requests of the upstreams"
         );
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -198,7 +198,7 @@ impl Flow {
     }
 
     /// Has it looked over from now on.
-    fn list(self: &Arc<Self>) {
+    pub fn list(self: &Arc<Self>) {
         if !self.is_listed.swap(true, Ordering::AcqRel) {
             self.flows.add(self);
         }
@@ -237,6 +237,8 @@ pub struct Flows {
     /// How long a stream may go on after its token has expired.
     grace: Duration,
     listed: Mutex<Vec<Weak<Flow>>>,
+    /// How many are off the list because they are looked over at this moment.
+    taken: AtomicUsize,
     ending: AtomicBool,
     cuts: [AtomicU64; 4],
 }
@@ -245,7 +247,7 @@ impl Flows {
     /// Nothing yet. Streams are given `grace` after their token has expired, and none when it is revoked.
     pub fn new(gate: Arc<Gate>, grace: Duration) -> Arc<Self> {
         let (listed, ending) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { gate, grace, listed, ending, cuts: Default::default() })
+        Arc::new(Self { gate, grace, listed, taken: AtomicUsize::new(0), ending, cuts: Default::default() })
     }
 
     fn add(&self, flow: &Arc<Flow>) {
@@ -263,7 +265,8 @@ impl Flows {
 
     /// How much is listed that is still under way.
     pub fn under_way(&self) -> usize {
-        lock(&self.listed).iter().filter(|flow| flow.strong_count() > 0).count()
+        let listed = lock(&self.listed);
+        listed.iter().filter(|flow| flow.strong_count() > 0).count() + self.taken.load(Ordering::Relaxed)
     }
 
     /// The gateway ends: what has no end of its own is cut off.
@@ -281,7 +284,12 @@ impl Flows {
     pub fn look_over(&self) {
         let now = Instant::now();
         // The list is taken, so that nobody waits for it meanwhile.
-        let mut flows = std::mem::take(&mut *lock(&self.listed));
+        let mut flows = {
+            let mut listed = lock(&self.listed);
+            self.taken.fetch_add(listed.len(), Ordering::Relaxed);
+            std::mem::take(&mut *listed)
+        };
+        let taken = flows.len();
         flows.retain(|flow| {
             let Some(flow) = flow.upgrade() else { return false };
             match flow.verdict(now) {
@@ -292,7 +300,9 @@ impl Flows {
                 None => true,
             }
         });
-        lock(&self.listed).append(&mut flows);
+        let mut listed = lock(&self.listed);
+        self.taken.fetch_sub(taken, Ordering::Relaxed);
+        listed.append(&mut flows);
     }
 
     /// Looks over everything for ever: in turn, and when a token is revoked.

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
@@ -171,6 +172,27 @@ impl Metrics {
         self.collect(Observed { name, help, value: Value::Counter(Box::new(value)) });
     }
 
+    /// Adds values that go up and down, one for each set of labels, and are read when the metrics are. The labels must be a
+    /// bounded set of the operator's words and ours.
+    pub fn gauges(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        values: impl Fn() -> Vec<(Labels, f64)> + Send + Sync + 'static,
+    ) {
+        self.collect(Observed { name, help, value: Value::Gauges(Box::new(values)) });
+    }
+
+    /// Adds values that only grow, as [`Metrics::gauges`] does.
+    pub fn counters(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        values: impl Fn() -> Vec<(Labels, u64)> + Send + Sync + 'static,
+    ) {
+        self.collect(Observed { name, help, value: Value::Counters(Box::new(values)) });
+    }
+
     fn collect(&self, observed: Observed) {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(observed));
@@ -186,9 +208,14 @@ impl Metrics {
     }
 }
 
+/// The labels of one value: names, and what they are for it.
+pub type Labels = Vec<(&'static str, String)>;
+
 enum Value {
     Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
     Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Gauges(Box<dyn Fn() -> Vec<(Labels, f64)> + Send + Sync>),
+    Counters(Box<dyn Fn() -> Vec<(Labels, u64)> + Send + Sync>),
 }
 
 /// A value that somebody else keeps.
@@ -215,6 +242,42 @@ impl Collector for Observed {
                 let counter = ConstCounter::new(value());
                 counter.encode(encoder.encode_descriptor(self.name, self.help, None, counter.metric_type())?)
             }
+            Value::Gauges(values) => {
+                let mut encoder = encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+                values()
+                    .iter()
+                    .try_for_each(|(labels, value)| ConstGauge::new(*value).encode(encoder.encode_family(labels)?))
+            }
+            Value::Counters(values) => {
+                let mut encoder = encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
+                values()
+                    .iter()
+                    .try_for_each(|(labels, value)| ConstCounter::new(*value).encode(encoder.encode_family(labels)?))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_others_keep_are_read_with_their_labels() {
+        let metrics = Metrics::default();
+        let of = |word: &str| vec![("upstream", word.to_owned())];
+        metrics.gauges("open", "Open", move || vec![(of("one"), 1.0), (of("two"), 2.0)]);
+        metrics.counters("cuts", "Cuts", move || vec![(of("one"), 3)]);
+        metrics.gauges("none", "Of nobody", Vec::new);
+        let text = metrics.encode();
+        for line in [
+            "# TYPE keybearer_open gauge",
+            "keybearer_open{upstream=\"one\"} 1.0",
+            "keybearer_open{upstream=\"two\"} 2.0",
+            "# TYPE keybearer_cuts counter",
+            "keybearer_cuts_total{upstream=\"one\"} 3",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
         }
     }
 }

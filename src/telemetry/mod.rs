@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use metrics::{Metrics, RouteMetrics};
+pub use metrics::{Labels, Metrics, RouteMetrics};
 pub use request_log::{RequestLine, RequestLog};
 pub use sink::Sink;
 
