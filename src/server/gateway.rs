@@ -515,7 +515,9 @@ fn observe_proxy(metrics: &Metrics, proxy: &Arc<Proxy>) {
         });
     };
     counters("upstream_retries", "Requests to an upstream that were attempted anew", |of| of.retries);
-    counters("upstream_ejections", "Addresses of an upstream that were left out because they failed", |of| of.ejections);
+    counters("upstream_ejections", "Addresses of an upstream that were left out because they failed", |of| {
+        of.ejections
+    });
     let of = Arc::clone(proxy);
     metrics.gauges("upstream_endpoints", "Addresses of an upstream, by how they stand", move || {
         let states = |(id, of): &(UpstreamId, Snapshot)| {

@@ -10,10 +10,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
+use crate::files::{many_files, open_files};
 use crate::https::bearer;
 use crate::installation::{Done, Installation, SERVE, Server, finish};
 use crate::poll::{IN_FORCE, until, within};
@@ -496,13 +496,6 @@ fn a_first_start_on_a_full_disk_is_told_and_made_good_later() {
     installation.ok(&["check"]);
 }
 
-/// Raises the limit of open files of this process, and so of its children, as far as the system lets it.
-fn open_files() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX))
-}
-
 const CONNECTIONS: &str = "keybearer_connections";
 
 /// A token of a new customer, and a call with it on a connection of its own.
@@ -516,6 +509,7 @@ fn guarded(installation: &Installation, server: &Server) -> impl Fn() -> u16 + u
 #[test]
 fn a_guarded_request_is_answered_beside_thousands_of_idle_connections() {
     // This process holds the other ends, and runs other tests.
+    let _alone = many_files();
     let count = open_files().saturating_sub(1000).min(10_000);
     if count < 10_000 {
         println!("SKIPPED in part: the limit of open files allows {count} connections, not 10000");

@@ -3,12 +3,20 @@
 //! Every test has an installation of its own (a folder, a configuration, free ports), and every wait polls a condition and
 //! ends. What a machine cannot do is printed as SKIPPED with its reason.
 
+mod backend;
 mod bad_input;
+mod caller;
 mod cli_and_server;
 mod durability;
+mod files;
 mod https;
 mod installation;
 mod output;
 mod peers;
 mod poll;
+mod proxy;
+mod proxy_ends;
+mod scene;
 mod signals;
+mod streams;
+mod transfers;
