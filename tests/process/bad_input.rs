@@ -619,3 +619,127 @@ fn a_server_without_descriptors_to_spare_comes_back_when_there_are_some() {
     assert_eq!(server.client().call("GET", "/health/ready", None).status, 200);
     server.stop();
 }
+
+#[test]
+fn every_fault_of_upstreams_and_their_routes_is_told_at_once() {
+    let installation = Installation::with(
+        "[[routes]]\nid = \"orders\"\npath = \"/orders/*\"\ngroups = []\nupstream = \"order\"\nresource = \"echo\"\n\
+         token_end = \"soon\"\nbody_bytes = \"ten\"\n\n\
+         [[routes]]\nid = \"orders\"\nhosts = [\"*.*.example.com\"]\npath = \"/a/{b\"\ngroups = []\nforward_auth = true\n\
+         strip_prefix = \"/a\"\n\n\
+         [[routes]]\nid = \"third\"\npath = \"/third/*\"\ngroups = []\nupstream = \"order\"\n\n\
+         [[upstreams]]\nid = \"orders\"\ntargets = [\"ftp://127.0.0.1\", \"http://127.0.0.1:9000/path\"]\n\
+         balance = \"random\"\nprotocol = \"spdy\"\nmax_requests = 0\nconnect_timeout = \"0s\"\nretrys = 3\n\
+         [upstreams.health]\npath = \"healthz\"\n[upstreams.tls]\ncertificate = \"client.pem\"\n\n\
+         [[upstreams]]\nid = \"orders\"\ntargets = []\nhost = \"a b\"\n\n\
+         [forward_auth]\ntrusted = [\"everyone\"]\ngrpc_listen = \"8445\"\nunix_sockt = \"/run/authz.sock\"\n",
+    );
+    let words = [
+        "routes[0].token_end",
+        "routes[0].body_bytes",
+        "routes[0].upstream",
+        "routes[1].hosts[0]",
+        "routes[1].path",
+        "routes[1].strip_prefix",
+        "upstreams[0].targets[0]",
+        "upstreams[0].targets[1]",
+        "upstreams[0].balance",
+        "upstreams[0].protocol",
+        "upstreams[0].max_requests",
+        "upstreams[0].connect_timeout",
+        "upstreams[0].retrys",
+        "retries",
+        "upstreams[0].health.path",
+        "upstreams[0].tls.certificate",
+        "upstreams[1].host",
+        "forward_auth.trusted[0]",
+        "forward_auth.grpc_listen",
+        "forward_auth.unix_sockt",
+        "unix_socket",
+    ];
+    refused("faults of upstreams, serve", &serve(&installation), &words);
+    let check = installation.run(&["check"]);
+    assert_eq!(check.code(), Some(1), "{check}");
+    words.iter().for_each(|word| assert!(check.stdout.contains(word), "{word}: {check}"));
+}
+
+#[test]
+fn an_upstream_that_is_not_there_and_faults_between_sections_are_told() {
+    let route = "[[routes]]\nid = \"orders\"\npath = \"/orders/*\"\ngroups = []\nupstream = \"order\"\n\n";
+    let upstream = "[[upstreams]]\nid = \"orders\"\ntargets = [\"http://127.0.0.1:9000\"]\n";
+    let cases = [
+        (format!("{route}{upstream}"), &["routes[0].upstream", "no upstream \"order\"", "orders"][..]),
+        (
+            format!("{upstream}[upstreams.tls]\nserver_name = \"x\"\n"),
+            &["upstreams[0].tls", "no target begins with https"],
+        ),
+        (format!("{upstream}\n{upstream}"), &["upstreams[1].id", "is the id of upstreams[0] too"]),
+        ("[forward_auth]\ntrusted = []\n".to_owned(), &["forward_auth.trusted", "trusts no one"]),
+    ];
+    for (config, words) in cases {
+        let installation = Installation::with(&config);
+        refused("a fault between sections", &serve(&installation), words);
+        let check = installation.run(&["check"]);
+        assert_eq!(check.code(), Some(1), "{check}");
+        words.iter().for_each(|word| assert!(check.stdout.contains(word), "{word}: {check}"));
+    }
+}
+
+/// `check` and `serve` look at the same files in the same way.
+#[test]
+fn files_of_upstreams_that_cannot_be_used_are_told_by_check_and_serve_alike() {
+    let installation = Installation::new();
+    let key = KeyPair::generate().unwrap();
+    let of_another = KeyPair::generate().unwrap().serialize_pem();
+    let certificate = CertificateParams::new(["client".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+    let good = installation.file("client.pem", &certificate);
+    let good_key = installation.file("client.key", key.serialize_pem());
+    let missing = installation.path("missing.pem");
+    let empty = installation.file("empty.pem", "");
+    let garbage = installation.file("garbage.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let folder = installation.path("");
+    let other_key = installation.file("other.key", of_another);
+    let with = |ca: &Path, certificate: &Path, key: &Path| {
+        installation.configure(&format!(
+            "[[upstreams]]\nid = \"orders\"\ntargets = [\"https://localhost:9000\"]\n[upstreams.tls]\nca_file = {ca:?}\n\
+             certificate = {certificate:?}\nprivate_key = {key:?}\n"
+        ));
+        let (serve, check) = (serve(&installation), installation.run(&["check"]));
+        assert_eq!((serve.code(), check.code()), (Some(1), Some(1)), "{serve}\n{check}");
+        println!("{}", serve.stderr.trim_end());
+        (serve.stderr, check.stdout)
+    };
+    let cases = [
+        (&missing, &good, &good_key, &missing, "does not exist; correct the path"),
+        (&good, &missing, &good_key, &missing, "does not exist; correct the path"),
+        (&good, &good, &missing, &missing, "does not exist; correct the path"),
+        (&folder, &good, &good_key, &folder, "cannot be read"),
+        (&empty, &good, &good_key, &empty, "has no certificate"),
+        (&garbage, &good, &good_key, &garbage, "is malformed PEM"),
+        (&good, &empty, &good_key, &empty, "has no certificate"),
+        (&good, &good, &empty, &empty, "has no usable private key"),
+        (&good, &good, &other_key, &other_key, "does not fit"),
+    ];
+    for (ca, certificate, key, at_fault, word) in cases {
+        let (serve, check) = with(ca, certificate, key);
+        for said in [serve, check] {
+            for word in ["upstream orders", at_fault.to_str().unwrap(), word] {
+                assert!(said.contains(word), "{word}: {said}");
+            }
+        }
+    }
+    let (serve, check) = with(&missing, &empty, &missing);
+    assert!(
+        serve.matches("does not exist").count() == 2 && check.matches("does not exist").count() == 2,
+        "{serve}{check}"
+    );
+
+    let (ca, certificate, key) = (&good, &good, &good_key);
+    installation.configure(&format!(
+        "[[upstreams]]\nid = \"orders\"\ntargets = [\"https://localhost:9000\"]\n[upstreams.tls]\nca_file = {ca:?}\n\
+         certificate = {certificate:?}\nprivate_key = {key:?}\n"
+    ));
+    let check = installation.run(&["check"]);
+    assert!(check.code() == Some(0) && check.stdout.contains("1 upstream, 1 target"), "{check}");
+    installation.serve().stop();
+}

@@ -17,8 +17,8 @@ use crate::scene::{Scene, route_to};
 const LINES: usize = 100;
 
 /// All that a revocation ends is over so soon after its command: 2 s, and the time between two looks at the store and at
-/// what is under way.
-const ENDED: Duration = Duration::from_millis(2500);
+/// what is under way. A debug build has a hundred times the work with ten thousand of them, and other tests beside it.
+const ENDED: Duration = if cfg!(debug_assertions) { Duration::from_secs(15) } else { Duration::from_millis(2500) };
 
 /// A stream that is open, and ends at some time.
 type Ending = JoinHandle<Result<Instant, String>>;
@@ -92,8 +92,10 @@ fn ten_thousand_streams_end_with_their_token_and_leave_nothing() {
     scene.until_at_rest(&backend);
     let at_rest = scene.server.metric("keybearer_connections");
     let memory = || scene.server.process.resident_kib();
-    let (before, mut peaks) = (memory(), Vec::new());
-    for wave in 1..=2 {
+    let (before, mut peaks, mut cut) = (memory(), Vec::new(), 0);
+    // The second wave must find room in what the first one took: the allocator keeps that, in pieces.
+    for each in [each, each / 4] {
+        let count = each * LINES;
         let began = Instant::now();
         let (lines, endings) = scene.runtime.block_on(open_streams(&scene.caller, each));
         let opened = began.elapsed();
@@ -103,12 +105,13 @@ fn ten_thousand_streams_end_with_their_token_and_leave_nothing() {
         let peak = scene.server.process.resident_kib();
         let took = revoke(&scene, endings);
         println!(
-            "{count} streams, wave {wave}: open in {opened:?}, {:.1} KiB each ({before} to {peak} KiB), all ended {took:?} \
+            "{count} streams: open in {opened:?}, {:.1} KiB each ({before} to {peak} KiB), all ended {took:?} \
              after the revocation",
             (peak - before) as f64 / count as f64,
         );
         assert!(took < ENDED, "{took:?}");
-        assert_eq!(scene.cuts("token_revoked"), (count * wave) as f64);
+        cut += count;
+        assert_eq!(scene.cuts("token_revoked"), cut as f64);
         scene.until_at_rest(&backend);
         drop(lines);
         until("the clients are counted out", || scene.server.metric("keybearer_connections") <= at_rest);
@@ -118,8 +121,8 @@ fn ten_thousand_streams_end_with_their_token_and_leave_nothing() {
         let token = scene.server.client().with_key(&scene.customer.key).token();
         scene.caller = Caller::new(&scene.installation, &scene.server, &token);
     }
-    // What the first wave took serves the second: nothing is lost between them.
-    assert!(peaks[1] < peaks[0] + peaks[0] / 4, "{peaks:?}");
+    let lost = (peaks[0] - before) / 4;
+    assert!(peaks[1] < peaks[0] + lost / 2, "of what the first wave took more than half is lost: {peaks:?}");
     scene.server.stop();
 }
 

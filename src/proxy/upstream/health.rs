@@ -80,7 +80,7 @@ async fn ask(endpoint: &Endpoint, rules: &HealthCheck) -> Result<(), String> {
             endpoint.pool.checkout(wanted).await.map_err(|error| error.to_string())?;
         shape(&mut request, &connection, endpoint).map_err(|error| error.to_string())?;
         let answer = match &mut connection {
-            Connection::Http1(sender) => sender.try_send_request(request).await,
+            Connection::Http1(own) => own.sender().try_send_request(request).await,
             Connection::Http2(stream) => stream.sender().try_send_request(request).await,
         };
         let response = match answer {

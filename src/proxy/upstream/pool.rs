@@ -1,6 +1,7 @@
 //! The connections of one endpoint: idle HTTP/1.1 ones, and HTTP/2 ones that many requests share. Per request it takes one
 //! short lock to get a connection and one to give it back, and spawns nothing.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -12,7 +13,8 @@ use axum::body::Body;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 
 use super::connect::{ConnectError, Connector, Open, Spoken, Stream as Bytes, Wanted};
 
@@ -28,6 +30,8 @@ const HEADER_BYTES: u32 = 64 << 10;
 const SEND_BUFFER: usize = 256 << 10;
 /// A connection in use is asked for a sign of life so often, and has so long to give it.
 const PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// How long the closing of a connection may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a pool's connections lead.
 #[derive(Debug)]
@@ -60,8 +64,22 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    own: Own,
     since: Instant,
+}
+
+/// An HTTP/1.1 connection, which ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Own {
+    sender: http1::SendRequest<Body>,
+    /// Tells the connection's task, which need not notice otherwise.
+    _held: oneshot::Sender<Infallible>,
+}
+
+impl Own {
+    pub fn sender(&mut self) -> &mut http1::SendRequest<Body> {
+        &mut self.sender
+    }
 }
 
 /// An HTTP/2 connection.
@@ -79,7 +97,7 @@ struct Shared {
 #[derive(Debug)]
 pub(super) enum Connection {
     /// A connection of its own.
-    Http1(http1::SendRequest<Body>),
+    Http1(Own),
     /// A stream of a shared one.
     Http2(Stream),
 }
@@ -169,13 +187,13 @@ impl Pool {
         connection.map(|connection| Checkout { connection, reused: true })
     }
 
-    fn take_idle(&self) -> Option<http1::SendRequest<Body>> {
+    fn take_idle(&self) -> Option<Own> {
         let mut idle = lock(&self.idle);
         for at in (0..idle.len()).rev() {
-            if idle[at].sender.is_closed() {
+            if idle[at].own.sender.is_closed() {
                 idle.remove(at);
-            } else if idle[at].sender.is_ready() {
-                return Some(idle.remove(at).sender);
+            } else if idle[at].own.sender.is_ready() {
+                return Some(idle.remove(at).own);
             }
             // Else its last exchange is not over yet on its own side.
         }
@@ -218,14 +236,14 @@ impl Pool {
     /// Takes a connection back whose exchange is over. An HTTP/1.1 connection is used again only once `hyper` says that it
     /// is ready; that may be a moment later.
     pub fn give_back(&self, connection: Connection) {
-        let Connection::Http1(sender) = connection else { return };
-        if self.origin.keep_alive.is_zero() || sender.is_closed() {
+        let Connection::Http1(own) = connection else { return };
+        if self.origin.keep_alive.is_zero() || own.sender.is_closed() {
             return;
         }
         let since = Instant::now();
         let mut idle = lock(&self.idle);
         if !self.closed.load(Ordering::Relaxed) {
-            idle.push(Idle { sender, since });
+            idle.push(Idle { own, since });
         }
     }
 
@@ -233,7 +251,7 @@ impl Pool {
     pub fn expire(&self, now: Instant) {
         let keep_alive = self.origin.keep_alive;
         lock(&self.idle)
-            .retain(|idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < keep_alive);
+            .retain(|idle| !idle.own.sender.is_closed() && now.saturating_duration_since(idle.since) < keep_alive);
         lock(&self.shared).retain(|connection| {
             let idle_since = connection.opened + Duration::from_millis(connection.idle_since.load(Ordering::Relaxed));
             let in_use = connection.streams.load(Ordering::Acquire) > 0;
@@ -254,12 +272,21 @@ fn stream(connection: &Arc<Shared>) -> Stream {
     Stream(Arc::clone(connection))
 }
 
-async fn begin_http1(bytes: Bytes) -> Result<http1::SendRequest<Body>, ConnectError> {
+async fn begin_http1(bytes: Bytes) -> Result<Own, ConnectError> {
     let (sender, connection) =
         http1::Builder::new().handshake(TokioIo::new(bytes)).await.map_err(ConnectError::because)?;
+    let (held, dropped) = oneshot::channel();
     // Once per connection. It ends when the sender is dropped, or the target closes; whoever waits for an answer then is told.
-    tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok(sender)
+    tokio::spawn(async move {
+        let mut connection = pin!(connection.with_upgrades());
+        tokio::select! {
+            biased;
+            _ = &mut connection => {}
+            // Before it closes, hyper writes what it has, for which a target that takes nothing would keep it for ever.
+            _ = dropped => drop(timeout(CLOSE_WITHIN, connection).await),
+        }
+    });
+    Ok(Own { sender, _held: held })
 }
 
 async fn begin_http2(bytes: Bytes) -> Result<Arc<Shared>, ConnectError> {

@@ -150,7 +150,7 @@ async fn attempt(
             return Err(Failure { error, unsent: None, blame: false });
         }
         let answer = match &mut connection {
-            Connection::Http1(sender) => in_time(sender.try_send_request(request), limits).await,
+            Connection::Http1(own) => in_time(own.sender().try_send_request(request), limits).await,
             Connection::Http2(stream) => {
                 let sent = stream.sender().try_send_request(request);
                 in_time(sent, limits).await
