@@ -729,10 +729,9 @@ fn files_of_upstreams_that_cannot_be_used_are_told_by_check_and_serve_alike() {
         }
     }
     let (serve, check) = with(&missing, &empty, &missing);
-    assert!(
-        serve.matches("does not exist").count() == 2 && check.matches("does not exist").count() == 2,
-        "{serve}{check}"
-    );
+    for said in [serve, check] {
+        assert_eq!(said.matches("missing.pem does not exist").count(), 2, "both: {said}");
+    }
 
     let (ca, certificate, key) = (&good, &good, &good_key);
     installation.configure(&format!(

@@ -84,7 +84,6 @@ fn ten_thousand_streams_end_with_their_token_and_leave_nothing() {
             few.saturating_sub(500) / LINES / 2
         }
     };
-    let count = each * LINES;
     let backend = Backend::start();
     let more = "max_requests = 20000\nidle_timeout = \"10m\"\nkeep_alive = \"500ms\"\nretries = 0\n";
     let mut scene = Scene::new(&route_to(&[backend.url()], more));
