@@ -267,6 +267,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             proxy,
             forward_auth,
+            exposure: Arc::clone(&exposure),
             key_mark,
             body_bytes: config.limits.body_bytes,
             body_timeout: config.limits.body_timeout,
