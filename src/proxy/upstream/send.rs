@@ -9,6 +9,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -93,7 +94,8 @@ impl Core {
         let copy = can_repeat.then(|| Copy::of(&request));
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut left = self.settings.retries;
-        let mut endpoint = self.choose(affinity, &tried).ok_or(SendError::AllDown)?;
+        let turn = self.next_turn();
+        let mut endpoint = self.choose(turn, affinity, &tried).ok_or(SendError::AllDown)?;
         loop {
             let failure = match attempt(&endpoint, request, upgrade, &limits).await {
                 Ok((response, connection, visit)) => {
@@ -114,12 +116,14 @@ impl Core {
             tried.push(Arc::clone(&endpoint));
             // Another one if there is another one. Where a connection broke the same may do better with the next one; where
             // none came about, it would only take as long again.
-            let next = self.choose(affinity, &tried).or_else(|| was_sent.then(|| self.choose(affinity, &[])).flatten());
+            let next = self
+                .choose(turn, affinity, &tried)
+                .or_else(|| was_sent.then(|| self.choose(turn, affinity, &[])).flatten());
             let Some(next) = next else { return Err(failure.error) };
             if !self.budget.withdraw(Instant::now()) {
                 return Err(failure.error);
             }
-            self.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
             left -= 1;
             request = again;
             endpoint = next;
