@@ -2,8 +2,8 @@
 //!
 //! A request is attempted anew only if that cannot do anything twice: when nothing of it was sent (no connection came about,
 //! or `hyper` hands it back), or when its method is idempotent (RFC 9110 §9.2.2), it has no content, and the connection broke
-//! before an answer. For the latter a copy of the head is made before the first attempt. That costs some hundred
-//! nanoseconds, and there is no later time to do it: `hyper` consumes the head when it is written. To save it where a
+//! before an answer. For the latter a copy of the head is made before the first attempt. That costs 300 ns for 13 fields, and
+//! there is no later time to do it: `hyper` consumes the head when it is written. To save it where a
 //! connection was used a moment ago would save it nearly always, and lose the request exactly when a target restarts.
 
 use std::future::{Future, poll_fn};
@@ -30,6 +30,9 @@ use super::pool::{Checkout, Connection};
 use super::pulse::Pulse;
 use super::settings::HostHeader;
 use crate::proxy::headers;
+
+/// A client that has sent nothing for so long keeps the target waiting, not the other way round.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// Put into a request's extensions: it asks for an upgrade (RFC 9110 §7.8), so it needs an HTTP/1.1 connection, which
 /// becomes a tunnel if the target agrees.
@@ -109,7 +112,8 @@ impl Core {
             let was_sent = failure.unsent.is_none();
             let again = match (failure.unsent, &failure.error) {
                 (Some(unsent), _) => Some(unsent),
-                (None, SendError::Broken(_)) => copy.as_ref().map(Copy::request),
+                // An answer that makes no sense would make none the next time.
+                (None, SendError::Broken(error)) if !error.is_parse() => copy.as_ref().map(Copy::request),
                 (None, _) => None,
             };
             let (Some(again), true) = (again, left > 0) else { return Err(failure.error) };
@@ -173,9 +177,12 @@ async fn attempt(
             Some(unsent) if reused => request = unsent,
             unsent => {
                 let error = error.into_error();
-                let clients = unsent.is_none() && is_of_content(&error, limits);
-                let error = if clients { SendError::RequestBody(error) } else { SendError::Broken(error) };
-                return Err(Failure { error, unsent, blame: !clients });
+                if unsent.is_none() && is_of_content(&error, limits) {
+                    return Err(Failure { error: SendError::RequestBody(error), unsent, blame: false });
+                }
+                // Not what this side did wrong, and not that the target lost patience with the client.
+                let blame = !error.is_user() && !is_stalled(limits);
+                return Err(Failure { error: SendError::Broken(error), unsent, blame });
             }
         }
     }
@@ -187,6 +194,12 @@ fn is_of_content(error: &hyper::Error, limits: &SendLimits) -> bool {
     limits.progress.as_ref().is_some_and(|progress| progress.has_failed())
         || error.is_body_write_aborted()
         || (error.is_user() && error.source().is_some_and(|source| source.is::<axum::Error>()))
+}
+
+/// Whether the client has not sent everything, and has not sent anything for a while. If that counted against a target,
+/// a client could put it out by sending slowly.
+fn is_stalled(limits: &SendLimits) -> bool {
+    limits.progress.as_ref().is_some_and(|progress| !progress.has_ended() && progress.last().elapsed() >= STALLED)
 }
 
 /// Waits for the head of the answer; `None` when it does not come in time.

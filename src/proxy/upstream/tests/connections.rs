@@ -248,3 +248,64 @@ async fn nobody_switches_protocols_unasked() {
     assert_eq!(error.word(), "upstream_protocol");
     ends(upstream).await;
 }
+
+/// Requests from many tasks on several threads, of which some are given up in every state they can be in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaks_in_a_crowd() {
+    let server = Server::new(|request: Request<Incoming>| async move {
+        if request.uri().path() == "/break" { Err(Break) } else { Ok(Response::new(Body::from(vec![0; 100_000]))) }
+    })
+    .await;
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let upstream = upstream(UpstreamSettings { protocol, ..settings(&[&server.url()]) });
+        let mut tasks = JoinSet::new();
+        for task in 0..16u64 {
+            let upstream = Arc::clone(&upstream);
+            tasks.spawn(async move {
+                for number in 0..60 {
+                    let mut request = get();
+                    match (task + number) % 5 {
+                        0 => {
+                            let given_up = upstream.send(request, task, limits());
+                            drop(tokio::time::timeout(Duration::from_micros(100 * number), given_up).await);
+                        }
+                        1 => {
+                            let mut content = upstream.send(request, task, limits()).await.unwrap().into_body();
+                            drop(content.frame().await);
+                        }
+                        2 => {
+                            *request.uri_mut() = "/break".parse().unwrap();
+                            upstream.send(request, task, limits()).await.unwrap_err();
+                        }
+                        _ => assert_eq!(call(&upstream, request).await.unwrap().len(), 100_000),
+                    }
+                }
+            });
+        }
+        while let Some(task) = tasks.join_next().await {
+            task.unwrap();
+        }
+        ends(upstream).await;
+        until("the server sees it", || server.open() == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_needs_few_connections() {
+    let server = Server::new(says("hello")).await;
+    let upstream = upstream(settings(&[&server.url()]));
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let upstream = Arc::clone(&upstream);
+        tasks.spawn(async move {
+            for _ in 0..300 {
+                assert_eq!(call(&upstream, get()).await.unwrap(), "hello");
+            }
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    assert!(server.accepted() <= 40, "{} for 2400 requests, 8 at once", server.accepted());
+    ends(upstream).await;
+}

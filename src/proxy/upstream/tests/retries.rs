@@ -149,6 +149,35 @@ async fn an_answer_that_says_unavailable_is_passed_on_and_counts_as_a_failure() 
 }
 
 #[tokio::test]
+async fn failures_that_are_not_in_a_row_put_nobody_out() {
+    let turn = AtomicUsize::new(0);
+    let server = Server::new(move |_| {
+        let status = if turn.fetch_add(1, Ordering::SeqCst) % 2 == 0 { 503 } else { 200 };
+        async move { Ok(Response::builder().status(status).body(Body::from("x")).unwrap()) }
+    })
+    .await;
+    let ejection = Ejection { failures: 2, ..Ejection::default() };
+    let upstream = upstream(UpstreamSettings { ejection, ..settings(&[&server.url()]) });
+    for _ in 0..10 {
+        call(&upstream, get()).await.unwrap();
+    }
+    assert_eq!((upstream.snapshot().ejections, server.asked()), (0, 10));
+    ends(upstream).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_http_is_told_and_not_asked_for_again() {
+    let (address, _thread) = thread(|_, stream| {
+        read_request(stream);
+        write(stream, "220 mail.example.com ESMTP\r\n\r\n");
+    });
+    let upstream = upstream(settings(&[&format!("http://{address}")]));
+    assert_eq!(call(&upstream, get()).await.unwrap_err().word(), "upstream_protocol");
+    assert_eq!(upstream.snapshot().retries, 0);
+    ends(upstream).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_counts_as_a_failure() {
     let (address, _thread) = thread(|_, stream| {
         read_request(stream);
