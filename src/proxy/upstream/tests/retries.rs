@@ -152,7 +152,7 @@ async fn an_answer_that_says_unavailable_is_passed_on_and_counts_as_a_failure() 
 async fn failures_that_are_not_in_a_row_put_nobody_out() {
     let turn = AtomicUsize::new(0);
     let server = Server::new(move |_| {
-        let status = if turn.fetch_add(1, Ordering::SeqCst) % 2 == 0 { 503 } else { 200 };
+        let status = if turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) { 503 } else { 200 };
         async move { Ok(Response::builder().status(status).body(Body::from("x")).unwrap()) }
     })
     .await;
