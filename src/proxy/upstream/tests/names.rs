@@ -74,14 +74,25 @@ async fn a_connection_to_an_address_that_is_gone_ends_with_its_exchange() {
     let names = Arc::new(Names::default());
     names.are(&[&server]);
     let upstream = named(&names);
-    let content = upstream.send(get(), 7, limits()).await.unwrap().into_body();
+    let mut contents = Vec::new();
+    let mut pipes = Vec::new();
+    for _ in 0..3 {
+        contents.push(upstream.send(get(), 7, limits()).await.unwrap().into_body());
+        pipes.push(answers.recv().await.unwrap());
+    }
+    drop(pipes.pop());
+    contents.pop().unwrap().collect().await.unwrap();
+    assert_eq!(server.open(), 3, "one is idle");
     names.are(&[&other]);
     background::look_up(Arc::clone(&upstream.core)).await;
-    let pipe = answers.recv().await.unwrap();
-    pipe.send(data("to the end")).unwrap();
-    drop(pipe);
-    assert_eq!(content.collect().await.unwrap().to_bytes(), "to the end");
-    until("the connection is closed", || server.open() == 0).await;
+    for left in [2, 1] {
+        until("what is idle is closed", || server.open() == left).await;
+        let pipe = pipes.pop().unwrap();
+        pipe.send(data("to the end")).unwrap();
+        drop(pipe);
+        assert_eq!(contents.pop().unwrap().collect().await.unwrap().to_bytes(), "to the end");
+    }
+    until("all are closed", || server.open() == 0).await;
     ends(upstream).await;
 }
 
