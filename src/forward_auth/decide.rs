@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::Original;
+use super::{Error, Original};
 use crate::access::{Gate, Permit, Presented, Refusals};
 use crate::exchange::{Asked, Exchange, Refusal};
 use crate::problem::Kind;
@@ -31,7 +31,9 @@ pub fn decide<'t>(
     authorization: Option<&[u8]>,
 ) -> Result<Allowed<'t>, Refusal> {
     let method = original.method.as_str();
-    let route = exchange.route.table().find_configured(&original.host, &original.path, method);
+    let table = exchange.route.table();
+    table.admits(&original.path).map_err(Error::Ambiguous)?;
+    let route = table.find_configured(&original.host, &original.path, method);
     exchange.asks_about(Asked {
         method: original.method.clone(),
         path: original.path.clone().into_owned(),

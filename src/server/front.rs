@@ -218,9 +218,9 @@ where
             let path = match asker {
                 // What follows the contract's own path is another request's, and is looked at as such.
                 Some(contract) => Cow::Borrowed(contract.path()),
-                None => normalise(head.uri.path()).map_err(|ambiguous| {
-                    Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string())
-                })?,
+                None => normalise(head.uri.path()).and_then(|path| table.admits(&path).map(|()| path)).map_err(
+                    |ambiguous| Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string()),
+                )?,
             };
             let route = Located::find(Arc::clone(&table), &conduct::host_of(&head), &path, head.method.as_str());
             if asker.is_none() {

@@ -36,7 +36,7 @@ use crate::proxy::Proxy;
 use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
 use crate::registry::{Evictions, Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
-use crate::routes::{BuiltIns, RouteTable};
+use crate::routes::{BuiltIns, RouteSettings, RouteTable};
 use crate::signing::{self, KeyRing};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
@@ -281,7 +281,7 @@ impl Gateway {
             let bytes = config.limits.header_bytes;
             Arc::new(Desk::new(site, log.clone(), Arc::clone(&metrics), Arc::clone(&clock), bytes))
         };
-        let main_desk = desk(RouteTable::new(&config.routes, built_ins(config)));
+        let main_desk = desk(route_table(&config.routes, config));
         let admin_desk = desk(RouteTable::admin());
         let connections = Arc::new(Connections::new(&config.limits, Arc::clone(&metrics)));
 
@@ -431,7 +431,7 @@ impl Gateway {
         let gone: Vec<UpstreamSettings> = config.upstreams.iter().filter(is_gone).cloned().collect();
         upstreams.reload(&[new.upstreams.as_slice(), &gone].concat())?;
         if new.routes != config.routes {
-            let table = RouteTable::new(&new.routes, built_ins(&config));
+            let table = route_table(&new.routes, &config);
             self.desk.replace(Site::new(table, &self.doors.metrics));
         }
         if !gone.is_empty() {
@@ -449,8 +449,9 @@ impl Gateway {
         let fixed = fixed_settings(&config, new);
         // What is not in force must not be taken for it by the next reload.
         let (demo_is_open, forward_auth) = (config.demo.enabled, config.forward_auth.clone());
+        let path_parameters = config.access.path_parameters;
         *config = new.clone();
-        config.demo.enabled = demo_is_open;
+        (config.demo.enabled, config.access.path_parameters) = (demo_is_open, path_parameters);
         if config.forward_auth.is_some() != forward_auth.is_some() {
             config.forward_auth = forward_auth;
         }
@@ -494,9 +495,11 @@ impl Drop for Gateway {
     }
 }
 
-/// Which of the gateway's own paths there are. It takes a restart to change that.
-fn built_ins(config: &Config) -> BuiltIns {
-    BuiltIns { demo: config.demo.enabled, forward_auth: config.forward_auth.is_some() }
+/// The table of these routes. Which of the gateway's own paths there are takes a restart to change, and so does what a path may
+/// have.
+fn route_table(routes: &[RouteSettings], in_force: &Config) -> RouteTable {
+    let built_ins = BuiltIns { demo: in_force.demo.enabled, forward_auth: in_force.forward_auth.is_some() };
+    RouteTable::new(routes, built_ins).with_parameters(in_force.access.path_parameters)
 }
 
 /// The settings that were changed and are not put into force by a reload.
