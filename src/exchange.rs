@@ -25,6 +25,7 @@ use crate::limits;
 use crate::problem::{Kind, Problem};
 use crate::registry::Principal;
 use crate::routes::{Route, RouteTable};
+use crate::secret::Secret;
 
 /// One request from its head to its log line. Shared, so that nothing has to ride on the answer.
 #[derive(Debug)]
@@ -51,6 +52,21 @@ pub struct Exchange {
     normalised: Option<Box<str>>,
     permit: OnceLock<Permit>,
     verdict: OnceLock<Verdict>,
+    asked: OnceLock<Box<Asked>>,
+    exposed: OnceLock<Secret<Vec<u8>>>,
+}
+
+/// What another proxy asked about: the request that it was sent itself.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its method.
+    pub method: Method,
+    /// Its path, normalised.
+    pub path: String,
+    /// The index of its route, if it has one.
+    pub route: Option<usize>,
+    /// Whose it is.
+    pub client: IpAddr,
 }
 
 /// What is known of a request before anything is decided about it.
@@ -91,6 +107,8 @@ impl Exchange {
             version: head.version,
             permit: OnceLock::new(),
             verdict: OnceLock::new(),
+            asked: OnceLock::new(),
+            exposed: OnceLock::new(),
         }
     }
 
@@ -118,6 +136,26 @@ impl Exchange {
     /// What else the request log should know. The first word counts.
     pub fn note(&self, verdict: Verdict) {
         let _ = self.verdict.set(verdict);
+    }
+
+    /// Another proxy asks about this request.
+    pub fn asks_about(&self, asked: Asked) {
+        let _ = self.asked.set(Box::new(asked));
+    }
+
+    /// What another proxy asked about.
+    pub fn asked(&self) -> Option<&Asked> {
+        self.asked.get().map(|asked| &**asked)
+    }
+
+    /// This `Authorization` came to another proxy in the clear.
+    pub fn expose(&self, authorization: &[u8]) {
+        let _ = self.exposed.set(Secret::new(authorization.to_vec()));
+    }
+
+    /// What came to another proxy in the clear.
+    pub fn exposed(&self) -> Option<&Secret<Vec<u8>>> {
+        self.exposed.get()
     }
 
     /// Why it was refused, if it was.
@@ -327,6 +365,13 @@ pub fn with_common_headers(response: &mut Response<Body>) {
             response.headers_mut().insert(name, value.clone());
         }
     }
+}
+
+/// The same for an answer to another proxy, which may hand it on to its client: what host that is reached by HTTPS alone is
+/// not ours to say then.
+pub fn with_common_headers_for_proxies(response: &mut Response<Body>) {
+    response.headers_mut().remove(STRICT_TRANSPORT_SECURITY);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// A JSON answer that only its caller may keep.

@@ -22,12 +22,14 @@ pub struct Settings {
     pub realm: String,
     /// Whom to write to for a licence: an address or URL, shown in 403 bodies.
     pub contact: Option<String>,
+    /// Whether a path may have a `;`, after which some servers read a parameter and not the path.
+    pub path_parameters: bool,
     /// How long a stream may go on after its token has expired. When the token is revoked, it ends at once.
     pub stream_grace: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { realm: "keybearer".into(), contact: None, stream_grace: Duration::ZERO }
+        Self { realm: "keybearer".into(), contact: None, path_parameters: false, stream_grace: Duration::ZERO }
     }
 }

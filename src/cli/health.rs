@@ -38,7 +38,7 @@ pub(super) async fn run(session: &mut Session<'_, '_>) -> Result<Exit, Failure> 
 }
 
 /// Where a process on this machine reaches a listener.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let address = match listen.ip() {
         IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

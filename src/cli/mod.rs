@@ -6,6 +6,8 @@
 mod accounts;
 mod check;
 mod client;
+mod doctor;
+pub mod examples;
 mod failure;
 mod groups;
 mod health;
@@ -142,6 +144,9 @@ enum Command {
     SigningKeys(signing_keys::Command),
     /// Check configuration, store and certificates, and say every fault.
     Check,
+    /// Help to fit the gateway into its surroundings: proxies that ask it.
+    #[command(subcommand)]
+    Doctor(doctor::Command),
     /// Play a client: key, token, secured path, refusals; print each exchange.
     Try(try_out::Args),
     /// Ask a gateway on this machine whether it is ready (for container health checks).
@@ -199,6 +204,7 @@ async fn dispatch(session: &mut Session<'_, '_>, command: Command) -> Result<Exi
         Command::Tokens(command) => tokens::run(session, command).await?,
         Command::SigningKeys(command) => signing_keys::run(session, command).await?,
         Command::Check => return check::run(session).await,
+        Command::Doctor(command) => return doctor::run(session, &command),
         Command::Try(args) => return try_out::run(session, args).await,
         Command::Health => return health::run(session).await,
     }

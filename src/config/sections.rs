@@ -123,9 +123,11 @@ fn read_tls(section: &mut Section, settings: &mut tls::Settings) {
 }
 
 fn read_access(section: &mut Section, settings: &mut access::Settings) {
-    let access::Settings { realm: name, contact, stream_grace } = settings;
+    const PARAMETERS: &[(&str, bool)] = &[("refuse", false), ("allow", true)];
+    let access::Settings { realm: name, contact, path_parameters, stream_grace } = settings;
     section.read("realm", name, realm);
     section.read_some("contact", contact, text(1..=256, "\"sales@example.com\""));
+    section.read("path_parameters", path_parameters, one_of(PARAMETERS, "\"refuse\""));
     section.read("stream_grace", stream_grace, duration(Duration::ZERO..=DAY, "\"30s\""));
 }
 

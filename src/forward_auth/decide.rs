@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use super::Original;
+use super::{Error, Original};
 use crate::access::{Gate, Permit, Presented, Refusals};
-use crate::exchange::{Exchange, Refusal};
+use crate::exchange::{Asked, Exchange, Refusal};
 use crate::problem::Kind;
 use crate::routes::{Audience, Route};
 
@@ -31,7 +31,15 @@ pub fn decide<'t>(
     authorization: Option<&[u8]>,
 ) -> Result<Allowed<'t>, Refusal> {
     let method = original.method.as_str();
-    let route = exchange.route.table().find_configured(&original.host, &original.path, method);
+    let table = exchange.route.table();
+    table.admits(&original.path).map_err(Error::Ambiguous)?;
+    let route = table.find_configured(&original.host, &original.path, method);
+    exchange.asks_about(Asked {
+        method: original.method.clone(),
+        path: original.path.clone().into_owned(),
+        route: route.map(|route| route.index),
+        client: original.client,
+    });
     let audience = route.map_or(&Audience::Token, |route| &route.audience);
     let presented = Presented::read(authorization, original.query);
     let permit =

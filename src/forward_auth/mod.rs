@@ -91,8 +91,12 @@ impl ForwardAuth {
         if !trusted.trusts_peer(peer) {
             return Err(untrusted());
         }
-        let original = Original::read(contract, below, head, &trusted, peer)?;
         let mut authorizations = head.headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let original = Original::read(contract, below, head, &trusted, peer).inspect_err(|error| {
+            if let (Error::NotHttps, Some(value)) = (error, head.headers.get(AUTHORIZATION)) {
+                exchange.expose(value.as_bytes());
+            }
+        })?;
         let authorization = authorizations.next();
         if authorizations.next().is_some() {
             return Err(Error::Repeated("Authorization").into());

@@ -20,6 +20,9 @@ pub enum Ambiguous {
     Control,
     /// A byte that may not stand in a path.
     Character,
+    /// A `;`, where it is not allowed: some servers take what follows it in a segment for a parameter and not for the path,
+    /// so that `/open/..;/closed` is `/closed` to them.
+    Parameter,
 }
 
 impl fmt::Display for Ambiguous {
@@ -32,6 +35,7 @@ impl fmt::Display for Ambiguous {
             Self::EmptySegment => "The path has an empty segment ('//').",
             Self::Control => "The path has a control character.",
             Self::Character => "The path has a character that must be percent-encoded.",
+            Self::Parameter => "The path has a ';'. Write %3B if it is meant as such.",
         })
     }
 }

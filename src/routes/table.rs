@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::contract::Contract;
+use super::path::Ambiguous;
 use super::pattern::Pattern;
 use super::tree::{Leaf, Tree};
 use super::{Destination, Forwarding, HostPattern, Resource, RouteSettings};
@@ -122,6 +123,7 @@ pub struct RouteTable {
     of_suffixes: Vec<(Box<str>, Tree)>,
     of_every_host: Tree,
     has_askers: bool,
+    allows_parameters: bool,
 }
 
 impl RouteTable {
@@ -258,6 +260,20 @@ impl RouteTable {
         self
     }
 
+    /// Lets paths have a `;`.
+    pub fn with_parameters(mut self, allowed: bool) -> Self {
+        self.allows_parameters = allowed;
+        self
+    }
+
+    /// Whether a normalised path is looked for at all.
+    ///
+    /// # Errors
+    /// [`Ambiguous::Parameter`].
+    pub fn admits(&self, path: &str) -> Result<(), Ambiguous> {
+        if !self.allows_parameters && path.contains(';') { Err(Ambiguous::Parameter) } else { Ok(()) }
+    }
+
     /// The route of a request: see the module. `host` and `path` are in their one spelling
     /// ([`of_authority`](super::host::of_authority), [`normalise`](super::normalise)). Where a pattern matches and has not
     /// the method, one of its routes all the same: [`Route::answers`] says so.
@@ -390,6 +406,14 @@ mod tests {
         let public: Vec<_> =
             table.routes().iter().filter(|r| r.audience == Audience::Public).map(|r| r.path.to_string()).collect();
         assert_eq!(public, ["/token", "/.well-known/jwks.json", "/health/live", "/health/ready", "/", "/demo"]);
+    }
+
+    #[test]
+    fn a_path_has_a_semicolon_only_where_that_is_allowed() {
+        let table = RouteTable::new(&[], OPEN);
+        assert_eq!(table.admits("/open/..;/closed"), Err(Ambiguous::Parameter));
+        assert_eq!(table.admits("/a%3Bb"), Ok(()));
+        assert_eq!(table.with_parameters(true).admits("/a;v=1/b"), Ok(()));
     }
 
     #[test]

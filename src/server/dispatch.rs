@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::ext::Protocol;
 use tower::Service;
 
+use super::exposure::Exposure;
 use super::health::Health;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::forward_auth::ForwardAuth;
@@ -47,6 +49,8 @@ pub struct Doors {
     pub proxy: Arc<Proxy>,
     /// Where other proxies ask, if they may.
     pub forward_auth: Option<ForwardAuth>,
+    /// Looks into what came in the clear.
+    pub exposure: Arc<Exposure>,
     /// What keys begin with, and an underscore.
     pub key_mark: String,
     /// Bytes of a request's content that a built-in resource takes.
@@ -191,13 +195,27 @@ impl Doors {
         let (head, _) = request.into_parts();
         // As received: what Envoy appends is normalised as the path of the request that it asks about.
         let below = Contract::of(head.uri.path()).map_or("", |(_, below)| below);
-        door.respond(exchange, exchange.peer, &head, contract, below)
+        let response = door.respond(exchange, exchange.peer, &head, contract, below);
+        self.examine(exchange);
+        response
+    }
+
+    /// Looks into what another proxy was sent in the clear, as if it had been sent here.
+    fn examine(&self, exchange: &Exchange) {
+        if let Some(value) = exchange.exposed() {
+            self.metrics.plaintext.inc();
+            self.exposure.examine_value(value.expose(), SocketAddr::new(exchange.client, 0));
+        }
     }
 
     /// The same by gRPC.
     async fn check(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
         match &self.forward_auth {
-            Some(door) => door.check(exchange, exchange.peer, request).await,
+            Some(door) => {
+                let response = door.check(exchange, exchange.peer, request).await;
+                self.examine(exchange);
+                response
+            }
             None => not_found().into_response(exchange),
         }
     }

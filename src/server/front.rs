@@ -28,13 +28,15 @@ use super::connection::{Connection, Connections, InFlight};
 use super::exposure::Exposure;
 use crate::client_addr::{Forwarded, Peer, TrustedProxies};
 use crate::clock::Clock;
-use crate::exchange::{Exchange, Located, Received, Refusal, Tunnel, with_common_headers};
+use crate::exchange::{
+    Exchange, Located, Received, Refusal, Tunnel, with_common_headers, with_common_headers_for_proxies,
+};
 use crate::forward_auth::ForwardAuth;
 use crate::ids::RequestId;
 use crate::problem::Kind;
 use crate::random;
 use crate::routes::{Contract, RouteTable, Target, normalise};
-use crate::telemetry::{Metrics, RequestLine, RequestLog, RouteMetrics};
+use crate::telemetry::{AskedLine, Metrics, RequestLine, RequestLog, RouteMetrics};
 use crate::tokens::Client;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -216,9 +218,9 @@ where
             let path = match asker {
                 // What follows the contract's own path is another request's, and is looked at as such.
                 Some(contract) => Cow::Borrowed(contract.path()),
-                None => normalise(head.uri.path()).map_err(|ambiguous| {
-                    Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string())
-                })?,
+                None => normalise(head.uri.path()).and_then(|path| table.admits(&path).map(|()| path)).map_err(
+                    |ambiguous| Refusal::new(Kind::MalformedRequest, "ambiguous_path", ambiguous.to_string()),
+                )?,
             };
             let route = Located::find(Arc::clone(&table), &conduct::host_of(&head), &path, head.method.as_str());
             if asker.is_none() {
@@ -344,14 +346,17 @@ impl Answering {
         let status = response.status().as_u16();
         let ended = Instant::now();
         let duration = ended - began;
-        with_common_headers(&mut response);
+        let route = exchange.route.route();
+        match route.map(|route| route.target) {
+            Some(Target::ForwardAuth(_)) => with_common_headers_for_proxies(&mut response),
+            _ => with_common_headers(&mut response),
+        }
         if let Ok(value) = HeaderValue::from_bytes(exchange.request.write(&mut [0; 16])) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
         if exchange.method == Method::HEAD {
             without_content(&mut response);
         }
-        let route = exchange.route.route();
         let site = desk.site.load();
         // After a reload the old table's indices mean nothing to the new counters.
         let counters =
@@ -380,6 +385,12 @@ impl Answering {
                 }),
                 token,
                 reason,
+                asked: exchange.asked().map(|asked| AskedLine {
+                    method: asked.method.as_str(),
+                    path: &asked.path,
+                    route: asked.route.map_or("none", |index| exchange.route.table().routes()[index].id.as_str()),
+                    client: asked.client,
+                }),
             });
         }
         if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {

@@ -22,6 +22,7 @@ use super::exposure::Exposure;
 use super::follow::{Follower, follow};
 use super::front::{Arrivals, Desk, Entrance, Front, Site};
 use super::health::Health;
+use super::observe;
 use super::unix::{Bound, Socket};
 use crate::access::{Gate, RequireAccess, RequireAccessService};
 use crate::client_addr::TrustedProxies;
@@ -29,18 +30,17 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{HashError, Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
-use crate::ids::UpstreamId;
 use crate::oauth::{TokenEndpoint, TokenParts};
 use crate::persist;
 use crate::portal::Portal;
-use crate::proxy::upstream::{Snapshot, UpstreamError, UpstreamSettings};
-use crate::proxy::{Cut, Proxy};
+use crate::proxy::Proxy;
+use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
 use crate::registry::{Evictions, Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
-use crate::routes::{BuiltIns, RouteTable};
+use crate::routes::{BuiltIns, RouteSettings, RouteTable};
 use crate::signing::{self, KeyRing};
 use crate::store::SharedStore;
-use crate::telemetry::{Labels, Metrics, RequestLog, Sink};
+use crate::telemetry::{Metrics, RequestLog, Sink};
 use crate::tls;
 use crate::tokens::{self, Issuer};
 
@@ -268,6 +268,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             proxy,
             forward_auth,
+            exposure: Arc::clone(&exposure),
             key_mark,
             body_bytes: config.limits.body_bytes,
             body_timeout: config.limits.body_timeout,
@@ -281,7 +282,7 @@ impl Gateway {
             let bytes = config.limits.header_bytes;
             Arc::new(Desk::new(site, log.clone(), Arc::clone(&metrics), Arc::clone(&clock), bytes))
         };
-        let main_desk = desk(RouteTable::new(&config.routes, built_ins(config)));
+        let main_desk = desk(route_table(&config.routes, config));
         let admin_desk = desk(RouteTable::admin());
         let connections = Arc::new(Connections::new(&config.limits, Arc::clone(&metrics)));
 
@@ -379,7 +380,7 @@ impl Gateway {
         metrics.gauge("store_reachable", "Whether the store answered when last asked", move || {
             f64::from(u8::from(of.is_reachable()))
         });
-        observe_proxy(metrics, &self.doors.proxy);
+        observe::proxy(metrics, &self.doors.proxy);
         let of = Arc::clone(&self.certificates);
         metrics.gauge("certificate_expiry_timestamp_seconds", "When the certificate in force ends", move || {
             of.not_after().secs() as f64
@@ -432,7 +433,7 @@ impl Gateway {
         let gone: Vec<UpstreamSettings> = config.upstreams.iter().filter(is_gone).cloned().collect();
         upstreams.reload(&[new.upstreams.as_slice(), &gone].concat())?;
         if new.routes != config.routes {
-            let table = RouteTable::new(&new.routes, built_ins(&config));
+            let table = route_table(&new.routes, &config);
             self.desk.replace(Site::new(table, &self.doors.metrics));
         }
         if !gone.is_empty() {
@@ -450,8 +451,9 @@ impl Gateway {
         let fixed = fixed_settings(&config, new);
         // What is not in force must not be taken for it by the next reload.
         let (demo_is_open, forward_auth) = (config.demo.enabled, config.forward_auth.clone());
+        let path_parameters = config.access.path_parameters;
         *config = new.clone();
-        config.demo.enabled = demo_is_open;
+        (config.demo.enabled, config.access.path_parameters) = (demo_is_open, path_parameters);
         if config.forward_auth.is_some() != forward_auth.is_some() {
             config.forward_auth = forward_auth;
         }
@@ -495,67 +497,11 @@ impl Drop for Gateway {
     }
 }
 
-/// Adds the values of the upstreams and of what is under way to and from them.
-#[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there can be")]
-fn observe_proxy(metrics: &Metrics, proxy: &Arc<Proxy>) {
-    let gauges = |name, help, value: fn(&Snapshot) -> usize| {
-        let of = Arc::clone(proxy);
-        metrics.gauges(name, help, move || {
-            let all = of.upstreams().snapshots();
-            all.into_iter().map(|(id, snapshot)| (of_upstream(&id), value(&snapshot) as f64)).collect()
-        });
-    };
-    gauges("upstream_requests_in_flight", "Requests and tunnels at an upstream", |of| of.in_flight);
-    gauges("upstream_connections", "Open connections to an upstream", |of| of.connections);
-    let counters = |name, help, value: fn(&Snapshot) -> u64| {
-        let of = Arc::clone(proxy);
-        metrics.counters(name, help, move || {
-            let all = of.upstreams().snapshots();
-            all.into_iter().map(|(id, snapshot)| (of_upstream(&id), value(&snapshot))).collect()
-        });
-    };
-    counters("upstream_retries", "Requests to an upstream that were attempted anew", |of| of.retries);
-    counters("upstream_ejections", "Addresses of an upstream that were left out because they failed", |of| {
-        of.ejections
-    });
-    let of = Arc::clone(proxy);
-    metrics.gauges("upstream_endpoints", "Addresses of an upstream, by how they stand", move || {
-        let states = |(id, of): &(UpstreamId, Snapshot)| {
-            let labels = |state: &str| {
-                let mut labels = of_upstream(id);
-                labels.push(("state", state.to_owned()));
-                labels
-            };
-            let states = [
-                ("available", of.available),
-                ("returning", of.returning),
-                ("ejected", of.ejected),
-                ("unhealthy", of.unhealthy),
-            ];
-            states.map(|(state, count)| (labels(state), count as f64))
-        };
-        of.upstreams().snapshots().iter().flat_map(states).collect()
-    });
-    let of = Arc::clone(proxy);
-    metrics.gauge("flows_under_way", "Requests whose content, or their answer's, is under way", move || {
-        of.flows().under_way() as f64
-    });
-    let of = Arc::clone(proxy);
-    metrics.counters("flows_cut", "Contents cut off under way, by reason", move || {
-        let cuts = [Cut::Idle, Cut::Expired, Cut::Revoked, Cut::Shutdown];
-        cuts.map(|cut| (vec![("reason", cut.word().to_owned())], of.flows().cuts(cut))).into()
-    });
-    let of = Arc::clone(proxy);
-    metrics.gauge("tunnels", "Open WebSockets and other upgraded connections", move || of.tunnels() as f64);
-}
-
-fn of_upstream(id: &UpstreamId) -> Labels {
-    vec![("upstream", id.as_str().to_owned())]
-}
-
-/// Which of the gateway's own paths there are. It takes a restart to change that.
-fn built_ins(config: &Config) -> BuiltIns {
-    BuiltIns { demo: config.demo.enabled, forward_auth: config.forward_auth.is_some() }
+/// The table of these routes. Which of the gateway's own paths there are takes a restart to change, and so does what a path may
+/// have.
+fn route_table(routes: &[RouteSettings], in_force: &Config) -> RouteTable {
+    let built_ins = BuiltIns { demo: in_force.demo.enabled, forward_auth: in_force.forward_auth.is_some() };
+    RouteTable::new(routes, built_ins).with_parameters(in_force.access.path_parameters)
 }
 
 /// The settings that were changed and are not put into force by a reload.

@@ -18,6 +18,7 @@ mod follow;
 mod front;
 mod gateway;
 mod health;
+mod observe;
 mod unix;
 
 use std::net::SocketAddr;

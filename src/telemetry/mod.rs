@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use metrics::{Labels, Metrics, RouteMetrics};
-pub use request_log::{RequestLine, RequestLog};
+pub use request_log::{AskedLine, RequestLine, RequestLog};
 pub use sink::Sink;
 
 /// How log lines look.

@@ -40,6 +40,21 @@ pub struct RequestLine<'a> {
     pub token: Option<crate::ids::TokenId>,
     /// `reason`: why it was refused.
     pub reason: Option<&'static str>,
+    /// What another proxy asked about.
+    pub asked: Option<AskedLine<'a>>,
+}
+
+/// What a line says of the request that another proxy asked about.
+#[derive(Debug)]
+pub struct AskedLine<'a> {
+    /// `asked.method`
+    pub method: &'a str,
+    /// `asked.path`
+    pub path: &'a str,
+    /// `asked.route.id`
+    pub route: &'a str,
+    /// `asked.client.address`
+    pub client: IpAddr,
 }
 
 /// Writes request lines.
@@ -113,6 +128,20 @@ impl RequestLog {
         if let Some(token) = line.token {
             field(form.token, token.write(&mut [0; 22]));
         }
+        if let Some(asked) = &line.asked {
+            out.extend_from_slice(form.asked_method);
+            out.extend_from_slice(asked.method.as_bytes());
+            out.extend_from_slice(form.asked_path);
+            self.path(out, asked.path);
+            out.extend_from_slice(form.asked_route);
+            out.extend_from_slice(asked.route.as_bytes());
+            out.extend_from_slice(form.asked_client);
+            out.extend_from_slice(address(&mut [0; 48], asked.client));
+        }
+        let mut field = |name: &[u8], value: &[u8]| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(value);
+        };
         field(form.request, line.request.write(&mut [0; 16]));
         field(form.version, version(line.version));
         out.extend_from_slice(form.end);
@@ -160,6 +189,10 @@ struct Form {
     account: &'static [u8],
     key: &'static [u8],
     token: &'static [u8],
+    asked_method: &'static [u8],
+    asked_path: &'static [u8],
+    asked_route: &'static [u8],
+    asked_client: &'static [u8],
     request: &'static [u8],
     version: &'static [u8],
     end: &'static [u8],
@@ -177,6 +210,10 @@ const TEXT: Form = Form {
     account: b" account=",
     key: b" key.id=",
     token: b" token.id=",
+    asked_method: b" asked.method=",
+    asked_path: b" asked.path=",
+    asked_route: b" asked.route.id=",
+    asked_client: b" asked.client.address=",
     request: b" request.id=",
     version: b" http.version=",
     end: b"\n",
@@ -194,6 +231,10 @@ const JSON: Form = Form {
     account: b"\",\"account\":\"",
     key: b"\",\"key.id\":\"",
     token: b"\",\"token.id\":\"",
+    asked_method: b"\",\"asked.method\":\"",
+    asked_path: b"\",\"asked.path\":\"",
+    asked_route: b"\",\"asked.route.id\":\"",
+    asked_client: b"\",\"asked.client.address\":\"",
     request: b"\",\"request.id\":\"",
     version: b"\",\"http.version\":\"",
     end: b"\"}\n",
@@ -298,6 +339,10 @@ mod tests {
     use super::*;
 
     fn written(format: Format, path: &str) -> String {
+        written_about(format, path, None)
+    }
+
+    fn written_about(format: Format, path: &str, asked: Option<AskedLine<'_>>) -> String {
         let log = RequestLog::new(Sink::start(std::io::sink()).unwrap(), format, "kb");
         let line = RequestLine {
             at: Timestamp::from_millis(1_795_489_445_007),
@@ -313,6 +358,7 @@ mod tests {
             key: Some("0123456789ab"),
             token: None,
             reason: Some("insufficient_scope"),
+            asked,
         };
         let mut out = Vec::new();
         log.compose(&mut out, &line);
@@ -329,6 +375,23 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&written(Format::Json, "/sample/\"x\n")).unwrap();
         assert_eq!(json["http.path"], "/sample/%22x%0A");
         assert_eq!((&json["http.status"], &json["key.id"]), (&403.into(), &"0123456789ab".into()));
+    }
+
+    #[test]
+    fn what_another_proxy_asked_about_is_in_the_line() {
+        let asked = || AskedLine {
+            method: "POST",
+            path: "/orders/eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.x.y",
+            route: "orders",
+            client: "192.0.2.9".parse().unwrap(),
+        };
+        let line = written_about(Format::Text, "/authz/auth-request", Some(asked()));
+        let expected = " asked.method=POST asked.path=/orders/[redacted] asked.route.id=orders \
+                        asked.client.address=192.0.2.9 request.id=";
+        assert!(line.contains(expected), "{line}");
+        let json = written_about(Format::Json, "/authz/auth-request", Some(asked()));
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["asked.route.id"], &json["request.id"]), (&"orders".into(), &"00000000000000ff".into()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod conduct;
 mod contract;
 mod endpoints;
 mod faults;
+mod forward_auth;
 mod patience;
 mod revocation;
 mod secrets;

@@ -294,3 +294,22 @@ async fn help_and_version_are_data() {
     assert_eq!(help.err, "");
     assert!(desk.run("--version").await.done().starts_with("keybearer "));
 }
+
+#[tokio::test]
+async fn doctor_prints_a_proxys_configuration_and_nothing_else_on_stdout() {
+    let desk = Desk::new();
+    let list = desk.run("doctor proxies").await;
+    assert!(list.err.ends_with("hint: keybearer doctor proxies --print nginx\n"), "{}", list.err);
+    assert!(list.done().starts_with("PROXY            WHAT\nnginx            nginx, for its conf.d folder\n"));
+
+    let printed = desk.run("doctor proxies --print nginx").await;
+    assert!(printed.err.contains("hint: nobody may ask this gateway yet"), "{}", printed.err);
+    let text = printed.done();
+    assert!(text.starts_with("# nginx in front of an API") && text.ends_with("}\n"), "{text}");
+    let authority = desk.dir.path().join("data/tls/ca.pem");
+    assert!(text.contains(&format!("\"{}\"", authority.display())), "{text}");
+
+    let json = desk.run("doctor proxies --print caddy --json").await.json();
+    assert!(json["text"].as_str().is_some_and(|text| text.contains("forward_auth")), "{json}");
+    assert_eq!(desk.run("doctor proxies --print apache").await.exit, Exit::Misuse);
+}

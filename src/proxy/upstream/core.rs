@@ -152,12 +152,17 @@ impl Core {
         }
     }
 
+    /// A request's turn. It keeps it in all its attempts: if each took one, then of two targets a failing one would come
+    /// first for every request.
+    pub fn next_turn(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// An endpoint for a request, none of those that were `tried`. Those that are put out are used only when there are no
     /// others: some of what they do may still go well, and without them all of it fails. Those that fail active checks are
     /// never used.
-    pub fn choose(&self, affinity: u64, tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
+    pub fn choose(&self, turn: u64, affinity: u64, tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
         let all = self.endpoints.load();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let draw = Draw { turn, chance: mix(self.seed ^ turn), affinity };
         let now = LazyCell::new(Instant::now);
         let may = |i: usize| all[i].is_healthy() && !tried.iter().any(|tried| Arc::ptr_eq(tried, &all[i]));

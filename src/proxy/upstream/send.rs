@@ -2,13 +2,14 @@
 //!
 //! A request is attempted anew only if that cannot do anything twice: when nothing of it was sent (no connection came about,
 //! or `hyper` hands it back), or when its method is idempotent (RFC 9110 §9.2.2), it has no content, and the connection broke
-//! before an answer. For the latter a copy of the head is made before the first attempt. That costs some hundred
-//! nanoseconds, and there is no later time to do it: `hyper` consumes the head when it is written. To save it where a
+//! before an answer. For the latter a copy of the head is made before the first attempt. That costs 300 ns for 13 fields, and
+//! there is no later time to do it: `hyper` consumes the head when it is written. To save it where a
 //! connection was used a moment ago would save it nearly always, and lose the request exactly when a target restarts.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ use super::pool::{Checkout, Connection};
 use super::pulse::Pulse;
 use super::settings::HostHeader;
 use crate::proxy::headers;
+
+/// A client that has sent nothing for so long keeps the target waiting, not the other way round.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// Put into a request's extensions: it asks for an upgrade (RFC 9110 §7.8), so it needs an HTTP/1.1 connection, which
 /// becomes a tunnel if the target agrees.
@@ -93,7 +97,8 @@ impl Core {
         let copy = can_repeat.then(|| Copy::of(&request));
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut left = self.settings.retries;
-        let mut endpoint = self.choose(affinity, &tried).ok_or(SendError::AllDown)?;
+        let turn = self.next_turn();
+        let mut endpoint = self.choose(turn, affinity, &tried).ok_or(SendError::AllDown)?;
         loop {
             let failure = match attempt(&endpoint, request, upgrade, &limits).await {
                 Ok((response, connection, visit)) => {
@@ -107,19 +112,22 @@ impl Core {
             let was_sent = failure.unsent.is_none();
             let again = match (failure.unsent, &failure.error) {
                 (Some(unsent), _) => Some(unsent),
-                (None, SendError::Broken(_)) => copy.as_ref().map(Copy::request),
+                // An answer that makes no sense would make none the next time.
+                (None, SendError::Broken(error)) if !error.is_parse() => copy.as_ref().map(Copy::request),
                 (None, _) => None,
             };
             let (Some(again), true) = (again, left > 0) else { return Err(failure.error) };
             tried.push(Arc::clone(&endpoint));
             // Another one if there is another one. Where a connection broke the same may do better with the next one; where
             // none came about, it would only take as long again.
-            let next = self.choose(affinity, &tried).or_else(|| was_sent.then(|| self.choose(affinity, &[])).flatten());
+            let next = self
+                .choose(turn, affinity, &tried)
+                .or_else(|| was_sent.then(|| self.choose(turn, affinity, &[])).flatten());
             let Some(next) = next else { return Err(failure.error) };
             if !self.budget.withdraw(Instant::now()) {
                 return Err(failure.error);
             }
-            self.counters.retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.counters.retries.fetch_add(1, Ordering::Relaxed);
             left -= 1;
             request = again;
             endpoint = next;
@@ -169,9 +177,12 @@ async fn attempt(
             Some(unsent) if reused => request = unsent,
             unsent => {
                 let error = error.into_error();
-                let clients = unsent.is_none() && is_of_content(&error, limits);
-                let error = if clients { SendError::RequestBody(error) } else { SendError::Broken(error) };
-                return Err(Failure { error, unsent, blame: !clients });
+                if unsent.is_none() && is_of_content(&error, limits) {
+                    return Err(Failure { error: SendError::RequestBody(error), unsent, blame: false });
+                }
+                // Not what this side did wrong, and not that the target lost patience with the client.
+                let blame = !error.is_user() && !is_stalled(limits);
+                return Err(Failure { error: SendError::Broken(error), unsent, blame });
             }
         }
     }
@@ -183,6 +194,12 @@ fn is_of_content(error: &hyper::Error, limits: &SendLimits) -> bool {
     limits.progress.as_ref().is_some_and(|progress| progress.has_failed())
         || error.is_body_write_aborted()
         || (error.is_user() && error.source().is_some_and(|source| source.is::<axum::Error>()))
+}
+
+/// Whether the client has not sent everything, and has not sent anything for a while. If that counted against a target,
+/// a client could put it out by sending slowly.
+fn is_stalled(limits: &SendLimits) -> bool {
+    limits.progress.as_ref().is_some_and(|progress| !progress.has_ended() && progress.last().elapsed() >= STALLED)
 }
 
 /// Waits for the head of the answer; `None` when it does not come in time.
