@@ -173,6 +173,7 @@ impl Flow {
             return;
         }
         self.flows.count_cut(why);
+        self.pulse.stop();
         let Download { body, waker } = std::mem::take(&mut *lock(&self.download));
         // Outside of the lock: what is dropped here ends a connection.
         drop(body);

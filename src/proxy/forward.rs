@@ -166,14 +166,15 @@ impl Passage<'_> {
         let settings = self.upstream.settings();
         let idle = self.forwarding.idle_timeout.unwrap_or(settings.idle_timeout);
         let flow = Flow::new(&self.proxy.flows, self.permit.clone(), self.forwarding.token_end, idle);
-        let body = match wanted.is_some() || body.is_end_stream() {
-            // What a client sends after it asked for an upgrade belongs to what comes of it.
-            true => Body::empty(),
-            false => Body::new(Upload::new(body, &flow, self.forwarding.body_bytes)),
+        // What a client sends after it asked for an upgrade belongs to what comes of it.
+        let has_content = wanted.is_none() && !body.is_end_stream();
+        let body = match has_content {
+            true => Body::new(Upload::new(body, &flow, self.forwarding.body_bytes)),
+            false => Body::empty(),
         };
         let limits = SendLimits {
             response_timeout: self.forwarding.response_timeout.unwrap_or(settings.response_timeout),
-            progress: Some(Arc::clone(flow.pulse())),
+            progress: has_content.then(|| Arc::clone(flow.pulse())),
         };
         let affinity = if settings.balance == Balance::Account { affinity(self.permit) } else { 0 };
         let answer = self.upstream.send(Request::from_parts(head, body), affinity, limits).await;

@@ -198,11 +198,10 @@ pub async fn whole(response: Response<Incoming>) -> hyper::Result<Whole> {
 }
 
 /// Reads content to its end and throws it away; how much it was.
-pub async fn drain(mut body: Incoming, mut meanwhile: impl FnMut(u64)) -> hyper::Result<u64> {
+pub async fn drain(mut body: Incoming) -> hyper::Result<u64> {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         bytes += frame?.data_ref().map_or(0, |data| data.len() as u64);
-        meanwhile(bytes);
     }
     Ok(bytes)
 }

@@ -304,7 +304,9 @@ fn an_upstream_that_takes_no_content_is_given_up() {
         std::future::pending::<()>().await;
         drop(tcp);
     });
-    let scene = Scene::new(&route_to(&[backend.url()], SHORT_LIMITS));
+    // What counts is that nothing moves, however long the answer may take.
+    let more = "response_timeout = \"10m\"\nidle_timeout = \"1s\"\n[upstreams.ejection]\nfailures = 1\n";
+    let scene = Scene::new(&route_to(&[backend.url()], more));
     for version in [1, 2] {
         let began = Instant::now();
         let answer = scene.runtime.block_on(async {
@@ -323,6 +325,51 @@ fn an_upstream_that_takes_no_content_is_given_up() {
     until("the upstream is let go", || {
         scene.of_upstream("requests_in_flight") == 0.0 && scene.of_upstream("connections") == 0.0
     });
+    scene.server.stop();
+}
+
+/// Nobody waits for an upload that is stuck when its token ends.
+#[test]
+fn an_upload_that_nobody_takes_ends_with_its_token() {
+    let backend = Backend::raw(|tcp: TcpStream| async move {
+        std::future::pending::<()>().await;
+        drop(tcp);
+    });
+    let more = "response_timeout = \"10m\"\nidle_timeout = \"10m\"\n";
+    let scene = Scene::new(&route_to(&[backend.url()], more));
+    let mut sending = Vec::new();
+    for mut line in scene.runtime.block_on(async { [scene.caller.one().await, scene.caller.two().await] }) {
+        let request = scene.caller.request(Method::POST, "/api/upload", Body::new(Zeros { left: 256 << 20 }));
+        sending.push(scene.runtime.spawn(async move { whole(line.send(request).await?).await }));
+    }
+    until("both are at the upstream", || backend.open() == 2);
+    let revoked = scene.installation.run(&["tokens", "revoke", "--all"]);
+    assert_eq!(revoked.code(), Some(0), "{revoked}");
+    for sending in sending {
+        let answer = scene.runtime.block_on(soon("its answer", sending)).expect("no panic").expect("an answer");
+        assert_eq!(answer.status, 401, "{answer:?}");
+    }
+    println!("stuck uploads were refused {:?} after the revocation", revoked.at.elapsed());
+    assert_eq!(scene.cuts("token_revoked"), 2.0);
+    until("the upstream is let go", || {
+        scene.of_upstream("requests_in_flight") == 0.0 && scene.of_upstream("connections") == 0.0
+    });
+    scene.server.stop();
+}
+
+/// One that takes requests and does not answer them is as bad as one that is not there.
+#[test]
+fn a_target_that_does_not_answer_is_left_out() {
+    let silent = Backend::raw(|mut tcp| async move { while let Ok(1..) = tcp.read(&mut [0; 1024]).await {} });
+    let backend = Backend::start();
+    let more = "response_timeout = \"500ms\"\n[upstreams.ejection]\nfailures = 2\ntime = \"10m\"\n";
+    let scene = Scene::new(&route_to(&[silent.url(), backend.url()], more));
+    let get = || scene.runtime.block_on(scene.caller.get("/api/quick")).status;
+    let statuses: Vec<u16> = (0..20).map(|_| get()).collect();
+    let given_up = statuses.iter().filter(|status| **status == 504).count();
+    assert_eq!((given_up, statuses.len() - given_up), (2, 18), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 504].contains(status)), "{statuses:?}");
+    assert_eq!((scene.endpoints("ejected"), scene.of_upstream("ejections_total")), (1.0, 1.0));
     scene.server.stop();
 }
 
@@ -451,7 +498,7 @@ fn metrics_tell_how_upstreams_stand() {
     let revoked = scene.installation.run(&["tokens", "revoke", "--all"]);
     assert_eq!(revoked.code(), Some(0), "{revoked}");
     until("the stream is cut", || scene.cuts("token_revoked") == 1.0);
-    assert!(scene.runtime.block_on(soon("its end", drain(body, |_| {}))).is_err(), "it is no whole answer");
+    assert!(scene.runtime.block_on(soon("its end", drain(body))).is_err(), "it is no whole answer");
     drop((line, web_socket));
     scene.until_at_rest(&backend);
     // Labels are the operator's words and ours.

@@ -66,7 +66,7 @@ fn sigterm_ends_streams_and_tunnels_and_lets_requests_finish() {
     let code = runtime.block_on(soon("a Close", close_code(&mut web_socket))).expect("a Close");
     assert_eq!(code, 1001);
     for (line, body) in streams {
-        let ended = runtime.block_on(soon("the end of a stream", drain(body, |_| {})));
+        let ended = runtime.block_on(soon("the end of a stream", drain(body)));
         assert!(ended.is_err(), "a stream that is cut off does not look whole: {ended:?}");
         drop(line);
     }

@@ -2,6 +2,8 @@
 //! from there: an upload of gigabytes may take long, and a target that has it all may not.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +16,9 @@ pub struct Pulse {
     last: AtomicU64,
     ended: AtomicBool,
     failed: AtomicBool,
+    stopped: AtomicBool,
+    /// Who waits for the head of the answer.
+    waiter: Mutex<Option<Waker>>,
 }
 
 impl Default for Pulse {
@@ -30,6 +35,8 @@ impl Pulse {
             last: AtomicU64::new(0),
             ended: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            waiter: Mutex::default(),
         }
     }
 
@@ -50,6 +57,16 @@ impl Pulse {
         self.failed.store(true, Ordering::Release);
     }
 
+    /// Nobody is to wait for the answer any more. Content that the target does not take is not read, so this cannot be told
+    /// by an error in it.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        let waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
+    }
+
     /// When something was last read.
     pub fn last(&self) -> Instant {
         self.began + Duration::from_millis(self.last.load(Ordering::Acquire))
@@ -61,5 +78,21 @@ impl Pulse {
 
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// The same; wakes whoever asks when it comes to that.
+    pub(super) fn poll_stopped(&self, cx: &mut Context<'_>) -> bool {
+        {
+            let mut waiter = self.waiter.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waiter.as_ref().is_some_and(|waiter| waiter.will_wake(cx.waker())) {
+                *waiter = Some(cx.waker().clone());
+            }
+        }
+        // It may have come to that before the waker was there.
+        self.has_stopped()
     }
 }

@@ -44,8 +44,8 @@ pub struct WantsUpgrade;
 pub struct SendLimits {
     /// Longest time from the last byte sent to the head of the answer.
     pub response_timeout: Duration,
-    /// How far the request's content has come; without it, the time is counted from the beginning, and running out of it is
-    /// always the target's fault.
+    /// How far the request's content has come, if it has any; without it, the time is counted from the beginning, and running
+    /// out of it is always the target's fault.
     pub progress: Option<Arc<Pulse>>,
 }
 
@@ -169,7 +169,7 @@ async fn attempt(
             Some(Err(error)) => error,
             None => {
                 // While the client has not sent everything, it is not known whom the exchange waits for.
-                let blame = limits.progress.as_ref().is_none_or(|progress| progress.has_ended());
+                let blame = limits.progress.as_ref().is_none_or(|it| it.has_ended() && !it.has_stopped());
                 return Err(Failure { error: SendError::ResponseTimeout, unsent: None, blame });
             }
         };
@@ -202,7 +202,7 @@ fn is_stalled(limits: &SendLimits) -> bool {
     limits.progress.as_ref().is_some_and(|progress| !progress.has_ended() && progress.last().elapsed() >= STALLED)
 }
 
-/// Waits for the head of the answer; `None` when it does not come in time.
+/// Waits for the head of the answer; `None` when it does not come in time, or is not to be waited for.
 async fn in_time(
     answer: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
     limits: &SendLimits,
@@ -213,6 +213,9 @@ async fn in_time(
     poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
             return Poll::Ready(Some(answer));
+        }
+        if limits.progress.as_ref().is_some_and(|progress| progress.poll_stopped(cx)) {
+            return Poll::Ready(None);
         }
         while alarm.as_mut().poll(cx).is_ready() {
             // Only now is it asked how far the content has come: a request whose answer comes in time does not pay for it.
