@@ -199,7 +199,7 @@ impl Flow {
     }
 
     /// Has it looked over from now on.
-    pub fn list(self: &Arc<Self>) {
+    fn list(self: &Arc<Self>) {
         if !self.is_listed.swap(true, Ordering::AcqRel) {
             self.flows.add(self);
         }

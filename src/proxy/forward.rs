@@ -245,13 +245,7 @@ impl Passage<'_> {
         let is_stream = is_grpc || has_no_end(&head.headers);
         let body = match body.is_end_stream() {
             true => Body::empty(),
-            false => {
-                if self.exchange.version == Version::HTTP_2 {
-                    // Behind a window that the client keeps shut it would never be asked for anything, and so not be listed.
-                    flow.list();
-                }
-                Body::new(Answered::new(body, flow, is_stream))
-            }
+            false => Body::new(Answered::new(body, flow, is_stream)),
         };
         // hyper's own notes on the upstream's connection are nothing for the client's.
         head.extensions.clear();

@@ -173,15 +173,9 @@ impl InFlight {
     /// held up on the connection. A connection on which all requests rest is idle.
     pub fn rest(&mut self) {
         if !self.is_resting {
-            self.rest_since(Instant::now());
+            self.is_resting = true;
+            self.leave(Instant::now());
         }
-    }
-
-    /// The same, for an answer that began at `at` and of which nothing was asked for yet: a client that keeps its window
-    /// shut from the beginning never asks.
-    pub fn rest_since(&mut self, at: Instant) {
-        self.is_resting = true;
-        self.leave(at);
     }
 
     /// It waits for what answers it.

@@ -342,7 +342,7 @@ struct Answering {
 impl Answering {
     /// Finishes an answer: the headers that every one has, the counters and the line.
     fn finish(self, mut response: Response<Body>) -> Response<Tracked> {
-        let Self { desk, exchange, began, mut in_flight } = self;
+        let Self { desk, exchange, began, in_flight } = self;
         let status = response.status().as_u16();
         let ended = Instant::now();
         let duration = ended - began;
@@ -404,7 +404,6 @@ impl Answering {
             in_flight.ended(ended);
             None
         } else {
-            in_flight.rest_since(ended);
             Some(in_flight)
         };
         response.map(|body| Tracked { body, in_flight })

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use crate::backend::{Backend, PAUSE, Trickle, Zeros};
 use crate::caller::{Line, drain, soon, whole};
 use crate::https::{Client, Connection, bearer};
-use crate::installation::{Installation, SERVE};
+use crate::installation::{Installation, SERVE, finish};
 use crate::poll::{until, until_some};
 use crate::scene::{Scene, route_to};
 
@@ -188,6 +188,10 @@ fn when_all_targets_are_down_requests_are_refused_at_once_until_checks_are_good_
     let ready = scene.server.admin_client().call("GET", "/health/ready", None);
     assert_eq!(ready.status, 200, "the gateway itself is well: {}", ready.text());
     assert_eq!(scene.server.client().call("GET", "/health/ready", None).status, 200);
+    let mut health = scene.installation.command(&["health"]);
+    health.env("KEYBEARER__SERVER__LISTEN", scene.server.https.to_string());
+    let health = finish(health, b"");
+    assert_eq!(health.code(), Some(0), "{health}");
 
     let back: Vec<_> = addresses.into_iter().map(Backend::at).collect();
     until("they are found healthy", || scene.endpoints("available") == 2.0);
@@ -204,7 +208,9 @@ fn when_all_targets_are_down_requests_are_refused_at_once_until_checks_are_good_
 /// The system's own resolver, with a hosts file that only the server sees.
 #[test]
 fn a_name_that_moves_is_followed() {
-    let may = Command::new("unshare").args(["-m", "true"]).output();
+    // Who is not root may be it in a namespace of its own.
+    let namespaces = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+    let may = Command::new("unshare").args([namespaces, "true"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
         println!("SKIPPED: a mount namespace cannot be made here");
         return;
@@ -217,7 +223,7 @@ fn a_name_that_moves_is_followed() {
     let hosts = installation.file("hosts", "127.0.0.1 localhost moving.test\n");
     let plain = installation.command(SERVE);
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&hosts);
+    command.args([namespaces, "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&hosts);
     command.arg(plain.get_program()).args(plain.get_args());
     let scene = Scene::of(installation, command);
     let get = || scene.runtime.block_on(scene.caller.get("/api/quick")).status;

@@ -96,3 +96,23 @@ impl Pulse {
         self.has_stopped()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_is_told_to_stop() {
+        let pulse = Pulse::new();
+        let stopped = poll_fn(|cx| if pulse.poll_stopped(cx) { Poll::Ready(()) } else { Poll::Pending });
+        tokio::join!(stopped, async {
+            tokio::task::yield_now().await;
+            assert!(!pulse.has_stopped());
+            pulse.stop();
+        });
+        assert!(pulse.has_stopped() && !pulse.has_failed() && !pulse.has_ended());
+    }
+}
