@@ -2,15 +2,18 @@
 //! bytes on both sides.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use keybearer::ids::{RouteId, UpstreamId};
 use keybearer::proxy::upstream::UpstreamSettings;
+use keybearer::revocations::Target;
 use keybearer::routes::{Destination, Forwarding, Resource, Rewrite, RouteSettings, TokenEnd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use crate::gateway::{Builder, SAMPLE, TestGateway};
-use crate::wire::Wire;
+use crate::wire::{LONG, Wire};
 
 /// A gateway with `/open/*` in front of the upstream at `address`, and `change` to that route.
 fn before(address: std::net::SocketAddr, change: impl FnOnce(&mut Forwarding)) -> Builder {
@@ -119,4 +122,49 @@ async fn content_beside_an_upgrade_does_not_desynchronise_the_upstream() {
         assert!(request.starts_with("GET /open/") || request.starts_with("POST /open/"), "{seen:#?}");
     }
     assert_eq!(seen.len(), 4, "{seen:#?}");
+}
+
+/// A stream that is the answer to a request with content was never cut off when its token was revoked while the upstream
+/// had the whole request and had not answered yet.
+#[tokio::test]
+async fn a_stream_whose_token_is_revoked_before_its_head_is_cut_off() {
+    let (asked, was_asked) = oneshot::channel();
+    let (answer, may_answer) = oneshot::channel::<()>();
+    let once = Arc::new(Mutex::new(Some((asked, may_answer))));
+    let address = upstream(move |mut stream| {
+        let once = Arc::clone(&once);
+        async move {
+            let mut read = Vec::new();
+            if head(&mut stream, &mut read).await.is_none() {
+                return;
+            }
+            while read.len() < 5 && matches!(stream.read_buf(&mut read).await, Ok(1..)) {}
+            let (asked, may_answer) = once.lock().unwrap().take().expect("one request");
+            asked.send(()).unwrap();
+            may_answer.await.unwrap();
+            let begin = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            let _ = stream.write_all(begin).await;
+            while stream.write_all(b"8\r\ndata: x\n\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    })
+    .await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let mut wire = Wire::open(&gateway).await;
+    wire.send(format!(
+        "POST /open/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\r\nhello"
+    ))
+    .await;
+    was_asked.await.expect("the upstream was asked");
+    gateway.store.revoke(&Target::All, gateway.now(), false).await.expect("stored");
+    gateway.sync().await;
+    // Time for what looks over all that is under way, which it does at once.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    answer.send(()).unwrap();
+    let began = Instant::now();
+    let rest = tokio::time::timeout(LONG, wire.rest()).await;
+    let rest = rest.unwrap_or_else(|_| panic!("the stream goes on after {:?}", began.elapsed()));
+    assert!(!String::from_utf8_lossy(&rest).contains("data: x"), "not a byte of it");
 }
