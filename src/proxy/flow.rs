@@ -413,6 +413,12 @@ impl Answered {
         flow.phase.store(Phase::Answering as u8, Ordering::Release);
         flow.is_stream.store(is_stream, Ordering::Release);
         lock(&flow.download).body = Some(body);
+        // It may have been cut off while the answer was awaited. Then it is not on the list any more, and nothing but this
+        // would let go of the answer.
+        if flow.cut().is_some() {
+            let late = lock(&flow.download).body.take();
+            drop(late);
+        }
         Self { flow, hint, is_done }
     }
 }

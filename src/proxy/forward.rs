@@ -154,7 +154,10 @@ impl Passage<'_> {
         let target = rewrite::target(&self.forwarding.rewrite, self.exchange.path(), received).map_err(|_| {
             Refusal::new(Kind::MalformedRequest, "target_too_long", "The path is too long for what lies behind it.")
         })?;
-        let wanted = wanted(&mut head);
+        // Content and an upgrade exclude each other: what came after the content could not be told from it, and an upstream
+        // that was told of content which does not come takes the next request on its connection for it. An upgrade may be
+        // ignored (RFC 9110 §7.8), content may not.
+        let wanted = if body.is_end_stream() { wanted(&mut head) } else { None };
         self.fields(&mut head, wanted.as_ref())?;
         head.uri = target.into();
         head.extensions.clear();
@@ -166,8 +169,7 @@ impl Passage<'_> {
         let settings = self.upstream.settings();
         let idle = self.forwarding.idle_timeout.unwrap_or(settings.idle_timeout);
         let flow = Flow::new(&self.proxy.flows, self.permit.clone(), self.forwarding.token_end, idle);
-        // What a client sends after it asked for an upgrade belongs to what comes of it.
-        let has_content = wanted.is_none() && !body.is_end_stream();
+        let has_content = !body.is_end_stream();
         let body = match has_content {
             true => Body::new(Upload::new(body, &flow, self.forwarding.body_bytes)),
             false => Body::empty(),

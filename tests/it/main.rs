@@ -8,6 +8,7 @@ mod forge;
 mod gateway;
 mod wire;
 
+mod attacks;
 mod conduct;
 mod contract;
 mod endpoints;

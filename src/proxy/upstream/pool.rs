@@ -77,6 +77,12 @@ pub(super) struct Own {
 }
 
 impl Own {
+    /// One whose connection somebody else drives.
+    #[cfg(test)]
+    pub fn alone(sender: http1::SendRequest<Body>) -> Self {
+        Self { sender, _held: oneshot::channel().0 }
+    }
+
     pub fn sender(&mut self) -> &mut http1::SendRequest<Body> {
         &mut self.sender
     }

@@ -136,7 +136,7 @@ async fn a_connection_closed_while_idle_loses_no_request_not_even_a_post() {
         let (ours, theirs) = tokio::io::duplex(1024);
         let (sender, mut connection) = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.unwrap();
         assert!(!std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_ready())).await);
-        pool.give_back(pool::Connection::Http1(sender));
+        pool.give_back(pool::Connection::Http1(pool::Own::alone(sender)));
         drop(theirs);
         stale.push(connection);
     }
@@ -308,4 +308,37 @@ async fn a_crowd_needs_few_connections() {
     }
     assert!(server.accepted() <= 40, "{} for 2400 requests, 8 at once", server.accepted());
     ends(upstream).await;
+}
+
+/// What was begun to be written would be written to the end before the connection is closed, and one that takes nothing would
+/// keep it.
+#[tokio::test]
+async fn a_target_that_takes_nothing_does_not_keep_its_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = upstream(settings(&[&format!("http://{}", listener.local_addr().unwrap())]));
+    let endless = Body::new(Endless);
+    let sending = tokio::spawn({
+        let upstream = Arc::clone(&upstream);
+        async move { upstream.send(post("").map(|_| endless), 7, limits()).await.map(drop) }
+    });
+    let (_held, _) = listener.accept().await.unwrap();
+    until("it is connected", || upstream.snapshot().connections == 1).await;
+    sending.abort();
+    until("its connection is closed", || upstream.snapshot().connections == 0).await;
+    ends(upstream).await;
+}
+
+/// Content without end.
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        Poll::Ready(Some(Ok(http_body::Frame::data(bytes::Bytes::from_static(&[0; 4096])))))
+    }
 }

@@ -1,0 +1,170 @@
+//! Attacks on the proxy door that once went through, or that its protection against is not to be seen elsewhere: by raw
+//! bytes on both sides.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use keybearer::ids::{RouteId, UpstreamId};
+use keybearer::proxy::upstream::UpstreamSettings;
+use keybearer::revocations::Target;
+use keybearer::routes::{Destination, Forwarding, Resource, Rewrite, RouteSettings, TokenEnd};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::gateway::{Builder, SAMPLE, TestGateway};
+use crate::wire::{LONG, Wire};
+
+/// A gateway with `/open/*` in front of the upstream at `address`, and `change` to that route.
+fn before(address: std::net::SocketAddr, change: impl FnOnce(&mut Forwarding)) -> Builder {
+    let id: UpstreamId = "api".parse().unwrap();
+    let mut forwarding = Forwarding {
+        upstream: id.clone(),
+        rewrite: Rewrite::Keep,
+        body_bytes: None,
+        response_timeout: None,
+        idle_timeout: None,
+        pass_credentials: false,
+        identity_headers: true,
+        token_end: TokenEnd::Streams,
+    };
+    change(&mut forwarding);
+    let target = format!("http://{address}").parse().unwrap();
+    TestGateway::build().with(move |config| {
+        config.upstreams = vec![UpstreamSettings::new(id, vec![target])];
+        let route: RouteId = "open".parse().unwrap();
+        config.routes = vec![RouteSettings {
+            groups: vec![SAMPLE.parse().unwrap()],
+            destination: Destination::Upstream(Arc::new(forwarding)),
+            ..RouteSettings::new(route, "/open/*".parse().unwrap(), Resource::Echo)
+        }];
+    })
+}
+
+/// An upstream that answers each connection by `serve`.
+async fn upstream<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> std::net::SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads one header section; `None` at the end.
+async fn head(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<String> {
+    loop {
+        if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            return Some(String::from_utf8_lossy(&read.drain(..at + 4).collect::<Vec<_>>()).into_owned());
+        }
+        if !matches!(stream.read_buf(read).await, Ok(1..)) {
+            return None;
+        }
+    }
+}
+
+/// An upstream like nginx or Node.js: it answers a request for which no content matters without waiting for the content, and
+/// then takes so many bytes as were announced for it. `seen` are the request lines that it took for such.
+async fn keep_alive(mut stream: TcpStream, seen: Arc<Mutex<Vec<String>>>) {
+    let mut read = Vec::new();
+    while let Some(head) = head(&mut stream, &mut read).await {
+        seen.lock().unwrap().push(head.clone());
+        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.is_err() {
+            return;
+        }
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        for _ in 0..length.unwrap_or(0) {
+            if read.is_empty() && !matches!(stream.read_buf(&mut read).await, Ok(1..)) {
+                return;
+            }
+            read.remove(0);
+        }
+    }
+}
+
+/// The content of a request that also asks for an upgrade was dropped, and its length announced to the upstream all the
+/// same. The upstream then took the beginning of the next request on that connection for the content, and the rest of it,
+/// which a client chooses, for a request.
+#[tokio::test]
+async fn content_beside_an_upgrade_does_not_desynchronise_the_upstream() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&seen);
+    let address = upstream(move |stream| keep_alive(stream, Arc::clone(&log))).await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+
+    for method in ["GET", "POST"] {
+        let mut wire = Wire::open(&gateway).await;
+        let content = "x".repeat(40);
+        wire.send(format!(
+            "{method} /open/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: upgrade\r\n\
+             Upgrade: foo\r\nContent-Length: {}\r\n\r\n{content}",
+            content.len()
+        ))
+        .await;
+        assert_eq!(wire.answer().await.map(|answer| answer.status), Some(200));
+        let mut wire = Wire::open(&gateway).await;
+        wire.send(format!(
+            "GET /open/{}/GET%20/admin HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n",
+            "y".repeat(30)
+        ))
+        .await;
+        wire.answer().await;
+    }
+    let seen = seen.lock().unwrap();
+    for request in seen.iter() {
+        assert!(request.starts_with("GET /open/") || request.starts_with("POST /open/"), "{seen:#?}");
+    }
+    assert_eq!(seen.len(), 4, "{seen:#?}");
+}
+
+/// A stream that is the answer to a request with content was never cut off when its token was revoked while the upstream
+/// had the whole request and had not answered yet.
+#[tokio::test]
+async fn a_stream_whose_token_is_revoked_before_its_head_is_cut_off() {
+    let (asked, was_asked) = oneshot::channel();
+    let (answer, may_answer) = oneshot::channel::<()>();
+    let once = Arc::new(Mutex::new(Some((asked, may_answer))));
+    let address = upstream(move |mut stream| {
+        let once = Arc::clone(&once);
+        async move {
+            let mut read = Vec::new();
+            if head(&mut stream, &mut read).await.is_none() {
+                return;
+            }
+            while read.len() < 5 && matches!(stream.read_buf(&mut read).await, Ok(1..)) {}
+            let (asked, may_answer) = once.lock().unwrap().take().expect("one request");
+            asked.send(()).unwrap();
+            may_answer.await.unwrap();
+            let begin = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            let _ = stream.write_all(begin).await;
+            while stream.write_all(b"8\r\ndata: x\n\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    })
+    .await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let mut wire = Wire::open(&gateway).await;
+    wire.send(format!(
+        "POST /open/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 5\r\n\r\nhello"
+    ))
+    .await;
+    was_asked.await.expect("the upstream was asked");
+    gateway.store.revoke(&Target::All, gateway.now(), false).await.expect("stored");
+    gateway.sync().await;
+    // Time for what looks over all that is under way, which it does at once.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    answer.send(()).unwrap();
+    let began = Instant::now();
+    let rest = tokio::time::timeout(LONG, wire.rest()).await;
+    let rest = rest.unwrap_or_else(|_| panic!("the stream goes on after {:?}", began.elapsed()));
+    assert!(!String::from_utf8_lossy(&rest).contains("data: x"), "not a byte of it");
+}
