@@ -432,23 +432,19 @@ fn clients_that_go_away_leave_nothing_behind() {
 
         // In the midst of its content.
         let before = backend.bytes();
-        let sending = scene.runtime.block_on(async {
-            let mut line = line().await;
-            let body = Body::new(Trickle { left: 1_000_000, pause: None });
-            let request = scene.caller.request(Method::POST, "/api/upload", body);
-            tokio::spawn(async move { line.send(request).await.map(drop) })
-        });
+        let mut sender = scene.runtime.block_on(line());
+        let body = Body::new(Trickle { left: 1_000_000, pause: None });
+        let request = scene.caller.request(Method::POST, "/api/upload", body);
+        let sending = scene.runtime.spawn(async move { sender.send(request).await.map(drop) });
         until_some("some of it is there", || (backend.bytes() > before).then_some(()));
         under_way();
         sending.abort();
         scene.until_at_rest(&backend);
 
         // While it waits for an answer.
-        let waiting = scene.runtime.block_on(async {
-            let mut line = line().await;
-            let request = scene.caller.request(Method::GET, "/api/wait", Body::empty());
-            tokio::spawn(async move { line.send(request).await.map(drop) })
-        });
+        let mut sender = scene.runtime.block_on(line());
+        let request = scene.caller.request(Method::GET, "/api/wait", Body::empty());
+        let waiting = scene.runtime.spawn(async move { sender.send(request).await.map(drop) });
         under_way();
         waiting.abort();
         scene.until_at_rest(&backend);
