@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, KeyPair};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::files::{many_files, open_files};
+use crate::files::{alone, open_files};
 use crate::https::bearer;
 use crate::installation::{Done, Installation, SERVE, Server, finish};
 use crate::poll::{IN_FORCE, until, within};
@@ -509,7 +509,7 @@ fn guarded(installation: &Installation, server: &Server) -> impl Fn() -> u16 + u
 #[test]
 fn a_guarded_request_is_answered_beside_thousands_of_idle_connections() {
     // This process holds the other ends, and runs other tests.
-    let _alone = many_files();
+    let _alone = alone();
     let count = open_files().saturating_sub(1000).min(10_000);
     if count < 10_000 {
         println!("SKIPPED in part: the limit of open files allows {count} connections, not 10000");

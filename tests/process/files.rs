@@ -1,4 +1,4 @@
-//! The limit of open files, which is this process's own and so common to all its tests.
+//! What the tests of this process have in common: the limit of open files, and the machine.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +11,8 @@ pub fn open_files() -> usize {
     getrlimit(Resource::Nofile).current.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// Held by whoever opens thousands: two of them at once would not find enough.
-pub fn many_files() -> MutexGuard<'static, ()> {
+/// Held by whoever opens thousands of files, or keeps the machine busy for long: two at once would not find enough of either.
+pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     // One that failed has closed its files all the same.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,15 +10,15 @@ use tokio::task::JoinHandle;
 
 use crate::backend::Backend;
 use crate::caller::{Caller, Line, close_code, frame, whole};
-use crate::files::{many_files, open_files};
-use crate::poll::until;
+use crate::files::{alone, open_files};
+use crate::poll::{PATIENCE, until};
 use crate::scene::{Scene, route_to};
 
 const LINES: usize = 100;
 
 /// All that a revocation ends is over so soon after its command: 2 s, and the time between two looks at the store and at
 /// what is under way. A debug build beside other tests takes its time for ten thousand of them.
-const ENDED: Duration = if cfg!(debug_assertions) { Duration::from_secs(15) } else { Duration::from_millis(2500) };
+const ENDED: Duration = if cfg!(debug_assertions) { PATIENCE } else { Duration::from_millis(2500) };
 
 /// A stream that is open, and ends at some time.
 type Ending = JoinHandle<Result<Instant, String>>;
@@ -66,7 +66,7 @@ fn revoke(scene: &Scene, endings: Vec<Ending>) -> Duration {
     let ended = scene.runtime.block_on(async {
         let mut last = revoked.at;
         for ending in endings {
-            let ended = tokio::time::timeout(Duration::from_secs(20), ending).await;
+            let ended = tokio::time::timeout(PATIENCE, ending).await;
             last = last.max(ended.expect("it ends").expect("no panic").expect("it is told why"));
         }
         last
@@ -76,7 +76,7 @@ fn revoke(scene: &Scene, endings: Vec<Ending>) -> Duration {
 
 #[test]
 fn ten_thousand_streams_end_with_their_token_and_leave_nothing() {
-    let _alone = many_files();
+    let _alone = alone();
     let each = match open_files() {
         12_000.. => 100,
         few => {
@@ -128,7 +128,7 @@ fn ten_thousand_streams_end_with_their_token_and_leave_nothing() {
 #[test]
 fn a_thousand_web_sockets_are_told_that_their_token_was_revoked() {
     const COUNT: usize = 1000;
-    let _alone = many_files();
+    let _alone = alone();
     if open_files() < 3 * COUNT {
         println!("SKIPPED: the limit of open files is below {}", 3 * COUNT);
         return;

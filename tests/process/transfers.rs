@@ -8,6 +8,7 @@ use http::Method;
 
 use crate::backend::{Backend, Zeros};
 use crate::caller::{Line, drain, whole};
+use crate::files::alone;
 use crate::scene::{Scene, route_to};
 
 const BYTES: u64 = 2 << 30;
@@ -40,6 +41,7 @@ fn a_download_of_two_gibibytes_passes_through_flat_memory_by_http_2() {
 
 #[track_caller]
 fn passes(way: &str, by_http2: bool) {
+    let _alone = alone();
     let backend = Backend::start();
     let scene = Scene::new(&route_to(&[backend.url()], "keep_alive = \"500ms\"\n"));
     assert_eq!(scene.runtime.block_on(scene.caller.get("/api/quick")).status, 200);
