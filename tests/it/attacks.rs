@@ -168,3 +168,39 @@ async fn a_stream_whose_token_is_revoked_before_its_head_is_cut_off() {
     let rest = rest.unwrap_or_else(|_| panic!("the stream goes on after {:?}", began.elapsed()));
     assert!(!String::from_utf8_lossy(&rest).contains("data: x"), "not a byte of it");
 }
+
+/// A frame may be as long as its sender says. That was let through for five seconds after a revocation.
+#[tokio::test]
+async fn an_endless_frame_does_not_outlive_a_revocation() {
+    let address = upstream(|mut stream| async move {
+        let mut read = Vec::new();
+        head(&mut stream, &mut read).await;
+        let agreed = b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let _ = stream.write_all(agreed).await;
+        // All that comes goes back, so that it is seen here how far it got.
+        let mut some = [0; 4096];
+        while let Ok(n @ 1..) = stream.read(&mut some).await {
+            // As one frame without a mask and without an end.
+            let _ = stream.write_all(&some[..n]).await;
+        }
+    })
+    .await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let mut wire = Wire::open(&gateway).await;
+    wire.send(format!(
+        "GET /open/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: upgrade\r\n\
+         Upgrade: websocket\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(wire.answer().await.map(|answer| answer.status), Some(101));
+    // 2^62 bytes, in both directions.
+    let begin = [0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
+    wire.send(begin).await;
+    wire.take_some(begin.len()).await;
+    gateway.store.revoke(&Target::All, gateway.now(), false).await.expect("stored");
+    gateway.sync().await;
+    let began = Instant::now();
+    wire.rest().await;
+    assert!(began.elapsed() < Duration::from_secs(4), "it went on for {:?}", began.elapsed());
+}
