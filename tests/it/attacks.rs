@@ -204,3 +204,45 @@ async fn an_endless_frame_does_not_outlive_a_revocation() {
     wire.rest().await;
     assert!(began.elapsed() < Duration::from_secs(4), "it went on for {:?}", began.elapsed());
 }
+
+/// Answers whatever has come when nothing more does, with these bytes, and keeps what it was sent.
+async fn answering(bytes: &'static str) -> (std::net::SocketAddr, Arc<Mutex<String>>) {
+    let seen: Arc<Mutex<String>> = Arc::default();
+    let log = Arc::clone(&seen);
+    let address = upstream(move |mut stream| {
+        let log = Arc::clone(&log);
+        async move {
+            let mut read = Vec::new();
+            loop {
+                match tokio::time::timeout(Duration::from_millis(300), stream.read_buf(&mut read)).await {
+                    Ok(Ok(1..)) => log.lock().unwrap().push_str(&String::from_utf8_lossy(&std::mem::take(&mut read))),
+                    Ok(_) => return,
+                    Err(_) if log.lock().unwrap().is_empty() => {}
+                    Err(_) => {
+                        let _ = stream.write_all(bytes.as_bytes()).await;
+                        return;
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    (address, seen)
+}
+
+/// The content of a GET of unknown length was left out on the way: the upstream answered another request.
+#[tokio::test]
+async fn the_content_of_a_get_arrives() {
+    let (address, seen) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let mut wire = Wire::open(&gateway).await;
+    wire.send(format!(
+        "GET /open/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nhello\r\n0\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(wire.answer().await.map(|answer| answer.status), Some(200));
+    let seen = seen.lock().unwrap();
+    assert!(seen.contains("transfer-encoding: chunked\r\n") && seen.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{seen}");
+}
