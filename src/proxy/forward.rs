@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -242,6 +242,10 @@ impl Passage<'_> {
     /// The upstream's answer as the client's.
     fn answered(&self, answer: Response<UpstreamBody>, flow: Arc<Flow>, is_grpc: bool) -> Response<Body> {
         let (mut head, body) = answer.into_parts();
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            // It goes for nothing beside the other (RFC 9112 §6.3), and would cut the content off here.
+            head.headers.remove(CONTENT_LENGTH);
+        }
         headers::homeward(&mut head.headers, head.version);
         let is_stream = is_grpc || has_no_end(&head.headers);
         let body = match body.is_end_stream() {

@@ -246,3 +246,14 @@ async fn the_content_of_a_get_arrives() {
     let seen = seen.lock().unwrap();
     assert!(seen.contains("transfer-encoding: chunked\r\n") && seen.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{seen}");
 }
+
+/// `Content-Length` beside `Transfer-Encoding` goes for nothing (RFC 9112 §6.3). The answer was cut off by it.
+#[tokio::test]
+async fn a_length_beside_an_encoding_does_not_cut_an_answer_off() {
+    let bytes = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let (address, _) = answering(bytes).await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let answer = gateway.get("/open/a").bearer(&token).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+}
