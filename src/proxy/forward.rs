@@ -183,6 +183,10 @@ impl Passage<'_> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(answer, wanted, idle);
         }
+        if wanted.is_some_and(|wanted| wanted.is_stream) && answer.status().is_success() {
+            // By HTTP/2 the client would take it for an open WebSocket (RFC 8441 §5).
+            return Err(bad_gateway("upstream_protocol"));
+        }
         Ok(self.answered(answer, flow, is_grpc))
     }
 

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::gateway::{Builder, SAMPLE, TestGateway};
-use crate::wire::{LONG, Wire};
+use crate::wire::{LONG, Wire, connect};
 
 /// A gateway with `/open/*` in front of the upstream at `address`, and `change` to that route.
 fn before(address: std::net::SocketAddr, change: impl FnOnce(&mut Forwarding)) -> Builder {
@@ -256,4 +256,29 @@ async fn a_length_beside_an_encoding_does_not_cut_an_answer_off() {
     let token = gateway.token(&gateway.acme().await).await;
     let answer = gateway.get("/open/a").bearer(&token).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "hello"));
+}
+
+/// By HTTP/2 any 2xx opens a WebSocket (RFC 8441 §5), also where the upstream meant an answer by it.
+#[tokio::test]
+async fn an_answer_that_is_no_switch_opens_no_web_socket() {
+    let (address, _) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let tcp = TcpStream::connect(gateway.https()).await.expect("a connection");
+    let tls = connect(&gateway, "h2", tcp).await.expect("TLS");
+    let (client, connection) = h2::client::handshake(tls).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let mut client = client.ready().await.expect("ready");
+    let began = Instant::now();
+    while !client.is_extended_connect_protocol_enabled() {
+        assert!(began.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let request = http::Request::connect("https://localhost/open/a")
+        .header("authorization", format!("Bearer {token}"))
+        .extension(h2::ext::Protocol::from_static("websocket"))
+        .body(())
+        .unwrap();
+    let (answer, _stream) = client.send_request(request, false).expect("sent");
+    assert_eq!(answer.await.expect("an answer").status(), 502);
 }
