@@ -415,8 +415,19 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Whether an answer is of a kind that goes on until somebody ends it.
 fn has_no_end(headers: &HeaderMap) -> bool {
+    // Many an API answers with one or another by the client's `Accept`, so all kinds that are made for streams count.
+    const ENDLESS: [&str; 8] = [
+        "text/event-stream",
+        "multipart/x-mixed-replace",
+        "application/grpc",
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/json-seq",
+        "application/stream+json",
+    ];
     let kind = content_type(headers);
-    ["text/event-stream", "multipart/x-mixed-replace"].into_iter().any(|endless| begins_with(kind, endless))
+    ENDLESS.into_iter().any(|endless| begins_with(kind, endless))
 }
 
 /// The same for all requests of an account.
