@@ -282,3 +282,21 @@ async fn an_answer_that_is_no_switch_opens_no_web_socket() {
     let (answer, _stream) = client.send_request(request, false).expect("sent");
     assert_eq!(answer.await.expect("an answer").status(), 502);
 }
+
+/// A load balancer that is trusted to say whose requests it hands on was itself taken for the proxy that asks, if its
+/// network may: so anybody could ask through it.
+#[tokio::test]
+async fn nobody_asks_for_decisions_through_the_load_balancer() {
+    let (address, _) = answering("").await;
+    let gateway = before(address, |_| {}).behind_proxy(&["127.0.0.0/8"]).with(|config| {
+        let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+        config.forward_auth = Some(keybearer::forward_auth::Settings { trusted, ..Default::default() });
+    });
+    let gateway = gateway.start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let question = gateway.by_proxy("/authz/forward-auth").header("x-forwarded-for", "203.0.113.9");
+    let question = question.header("x-forwarded-proto", "https").header("x-forwarded-host", "a");
+    let question = question.header("x-forwarded-uri", "/open/x").header("x-forwarded-method", "GET").bearer(&token);
+    let answer = question.await;
+    assert_eq!((answer.status, answer.header("x-auth-reason")), (403, Some("untrusted_peer")));
+}
