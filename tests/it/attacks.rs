@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use crate::client::Http;
 use crate::gateway::{Builder, SAMPLE, TestGateway};
 use crate::wire::{LONG, Wire, connect};
 
@@ -299,4 +300,17 @@ async fn nobody_asks_for_decisions_through_the_load_balancer() {
     let question = question.header("x-forwarded-uri", "/open/x").header("x-forwarded-method", "GET").bearer(&token);
     let answer = question.await;
     assert_eq!((answer.status, answer.header("x-auth-reason")), (403, Some("untrusted_peer")));
+}
+
+/// HTTP/2 lets a client send a cookie in crumbs, HTTP/1.1 does not (RFC 9113 §8.2.3).
+#[tokio::test]
+async fn the_crumbs_of_a_cookie_are_joined() {
+    let (address, seen) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let gateway = before(address, |_| {}).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let call = gateway.get("/open/a").over(Http::Two).bearer(&token);
+    let answer = call.header("cookie", "a=1").header("cookie", "b=2").await;
+    assert_eq!(answer.status, 200);
+    let seen = seen.lock().unwrap();
+    assert!(seen.contains("\r\ncookie: a=1; b=2\r\n") && seen.matches("cookie").count() == 1, "{seen}");
 }
