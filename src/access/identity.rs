@@ -103,6 +103,9 @@ pub fn is_ours(name: &str) -> bool {
         Some(b'x' | b'X') => {
             starts_like(name, b"x-auth-")
                 || starts_like(name, b"x-forwarded-")
+                // By these some servers (IIS, Symfony, Zend) let a request's path be replaced, which was judged by then.
+                || starts_like(name, b"x-original-")
+                || is_like(name, b"x-rewrite-url")
                 || is_like(name, b"x-real-ip")
                 || is_like(name, b"x-request-id")
         }
@@ -201,6 +204,8 @@ mod tests {
             "x-forwarded-whatever",
             "x.real_ip",
             "x_request_id",
+            "X-Original-URL",
+            "x_rewrite_url",
         ] {
             assert!(is_ours(name), "{name}");
         }

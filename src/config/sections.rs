@@ -13,7 +13,7 @@ use super::values::{
 use super::{Config, StoreKind};
 use crate::groups::demo;
 use crate::limits::Rate;
-use crate::server::PlaintextCredentials;
+use crate::server::{ForwardedHeader, PlaintextCredentials};
 use crate::telemetry::Format;
 use crate::{access, credentials, server, signing, telemetry, tls, tokens};
 
@@ -74,13 +74,19 @@ fn read_server(section: &mut Section, settings: &mut server::Settings) {
     section.read("plaintext_credentials", plaintext_credentials, one_of(POLICIES, "\"report\""));
 
     section.section("behind_proxy", |section| {
-        let (mut listen, mut trusted) = (None, Vec::new());
+        const HEADERS: &[(&str, ForwardedHeader)] = &[
+            ("either", ForwardedHeader::Either),
+            ("x-forwarded", ForwardedHeader::XForwarded),
+            ("forwarded", ForwardedHeader::Forwarded),
+        ];
+        let (mut listen, mut trusted, mut header) = (None, Vec::new(), ForwardedHeader::default());
         section.read_some("listen", &mut listen, address("\"127.0.0.1:8080\""));
         section.list("trusted", &mut trusted, network);
+        section.read("header", &mut header, one_of(HEADERS, "\"x-forwarded\""));
         if section.is_given() {
             section.require("listen", "write the address to listen on, as in listen = \"127.0.0.1:8080\"");
             section.require("trusted", "write the load balancer's networks, as in trusted = [\"10.0.0.0/8\"]");
-            *behind_proxy = listen.map(|listen| server::BehindProxy { listen, trusted });
+            *behind_proxy = listen.map(|listen| server::BehindProxy { listen, trusted, header });
         }
     });
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -184,6 +184,10 @@ impl Passage<'_> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(answer, wanted, idle);
         }
+        if wanted.is_some_and(|wanted| wanted.is_stream) && answer.status().is_success() {
+            // By HTTP/2 the client would take it for an open WebSocket (RFC 8441 §5).
+            return Err(bad_gateway("upstream_protocol"));
+        }
         Ok(self.answered(answer, flow, is_grpc))
     }
 
@@ -243,6 +247,10 @@ impl Passage<'_> {
     /// The upstream's answer as the client's.
     fn answered(&self, answer: Response<UpstreamBody>, flow: Arc<Flow>, is_grpc: bool) -> Response<Body> {
         let (mut head, body) = answer.into_parts();
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            // It goes for nothing beside the other (RFC 9112 §6.3), and would cut the content off here.
+            head.headers.remove(CONTENT_LENGTH);
+        }
         headers::homeward(&mut head.headers, head.version);
         let is_stream = is_grpc || has_no_end(&head.headers);
         let body = match body.is_end_stream() {
@@ -408,8 +416,19 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Whether an answer is of a kind that goes on until somebody ends it.
 fn has_no_end(headers: &HeaderMap) -> bool {
+    // Many an API answers with one or another by the client's `Accept`, so all kinds that are made for streams count.
+    const ENDLESS: [&str; 8] = [
+        "text/event-stream",
+        "multipart/x-mixed-replace",
+        "application/grpc",
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/json-seq",
+        "application/stream+json",
+    ];
     let kind = content_type(headers);
-    ["text/event-stream", "multipart/x-mixed-replace"].into_iter().any(|endless| begins_with(kind, endless))
+    ENDLESS.into_iter().any(|endless| begins_with(kind, endless))
 }
 
 /// The same for all requests of an account.

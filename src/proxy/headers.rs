@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -134,6 +134,9 @@ impl Onward<'_> {
         }
         if seen.expect {
             headers.remove(EXPECT);
+        }
+        if self.version == Version::HTTP_2 {
+            join_cookies(headers);
         }
         let traced = seen.trace && is_traced(headers);
         if seen.trace && !traced {
@@ -380,6 +383,20 @@ fn take_off_named(headers: &mut HeaderMap) {
         {
             headers.remove(name);
         }
+    }
+}
+
+/// Makes one field of the crumbs that an HTTP/2 client may send a cookie in: by HTTP/1.1 there is one (RFC 9113 §8.2.3), and a
+/// server that reads the first alone would see another session.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(mut cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        cookie.set_sensitive(true);
+        headers.insert(COOKIE, cookie);
     }
 }
 

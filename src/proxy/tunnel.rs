@@ -23,6 +23,9 @@ use way::{Copied, Way};
 /// How long a frame under way may take to come to its end, after which a Close can be sent.
 const FRAME_WITHIN: Duration = Duration::from_secs(5);
 
+/// The same when its token was revoked. A frame may be as long as its sender likes, and a revocation is in force within a second.
+const REVOKED_FRAME_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long the other ends may take to answer a Close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -105,7 +108,7 @@ pub struct Summary {
 ///
 /// The end of one direction is passed on, and the other goes on. Where nothing has moved in either for `idle`, or `ended`
 /// is ready, the tunnel ends: at once, or, for WebSocket, with a Close at the end of the frame that is under way in each
-/// direction. That takes at most 5 s, and the answers to it 2 s more.
+/// direction. That takes at most 5 s (half a second when the token was revoked), and the answers to it 2 s more.
 pub async fn join<C, U, E>(client: C, upstream: U, protocol: Protocol, idle: Duration, ended: E) -> Summary
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -116,7 +119,8 @@ where
     let outcome = tunnel.run(idle, ended).await;
     let is_told = match outcome.farewell() {
         Some((code, reason)) if protocol == Protocol::WebSocket => {
-            tunnel.take_leave(code, reason).await;
+            let within = if outcome == Outcome::Ended(Ending::Revoked) { REVOKED_FRAME_WITHIN } else { FRAME_WITHIN };
+            tunnel.take_leave(code, reason, within).await;
             true
         }
         _ => false,
@@ -188,11 +192,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin, U: AsyncRead + AsyncWrite + Unpin> Tunne
         .await
     }
 
-    /// Ends both directions with a Close, and waits a little for the answers. What the sides still say is not passed on.
-    async fn take_leave(&mut self, code: u16, reason: &str) {
+    /// Ends both directions with a Close, after the frames under way where they end within `within`, and waits a little for
+    /// the answers. What the sides still say is not passed on.
+    async fn take_leave(&mut self, code: u16, reason: &str, within: Duration) {
         self.homeward.begin_close(close_frame(code, reason, None));
         self.onward.begin_close(close_frame(code::GOING_AWAY, "", Some(random::bytes())));
-        let mut alarm = pin!(sleep(FRAME_WITHIN));
+        let mut alarm = pin!(sleep(within));
         let mut client_is_shut = false;
         let mut is_said = false;
         poll_fn(|cx| {

@@ -299,7 +299,12 @@ impl RouteTable {
     fn one_of(&self, leaf: &Leaf, method: &str) -> &Route {
         let mut routes = leaf.iter().map(|index| &self.routes[*index]);
         let first = &self.routes[leaf[0]];
-        if leaf.len() == 1 { first } else { routes.find(|route| route.answers(method)).unwrap_or(first) }
+        if leaf.len() == 1 {
+            return first;
+        }
+        // A route that names HEAD goes before one that has it because it has GET.
+        let named = routes.clone().find(|route| route.methods.iter().any(|known| **known == *method));
+        named.or_else(|| routes.find(|route| route.answers(method))).unwrap_or(first)
     }
 
     /// Whether other proxies may ask here.
@@ -398,6 +403,16 @@ mod tests {
         assert!(!other.answers("POST"), "no less specific pattern is looked for");
         assert_eq!(&*other.allow, "GET, PUT, DELETE, HEAD");
         assert_eq!(table.find("", "/a/x", "POST").unwrap().id.as_str(), "below");
+    }
+
+    #[test]
+    fn a_route_that_names_head_has_it() {
+        for order in [[0, 1], [1, 0]] {
+            let routes = [by(&["GET"], route("get", "/a")), by(&["HEAD"], route("head", "/a"))];
+            let table = RouteTable::new(&order.map(|at: usize| routes[at].clone()), OPEN);
+            assert_eq!(table.find("", "/a", "HEAD").unwrap().id.as_str(), "head");
+            assert_eq!(table.find("", "/a", "GET").unwrap().id.as_str(), "get");
+        }
     }
 
     #[test]

@@ -33,6 +33,14 @@ pub fn check(head: &Parts, header_bytes: usize) -> Result<(), Refusal> {
         let detail = "Content-Length and Transfer-Encoding exclude each other.";
         return Err(Refusal::new(Kind::MalformedRequest, "length_and_encoding", detail));
     }
+    // hyper takes off `chunked` alone; another coding beside it would be lost with the field, and the content be another.
+    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    if encodings.next().is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || encodings.next().is_some()
+    {
+        let detail = "No Transfer-Encoding but chunked is understood.";
+        return Err(Refusal::new(Kind::MalformedRequest, "transfer_encoding", detail));
+    }
     Ok(())
 }
 
@@ -130,5 +138,13 @@ mod tests {
             word(get().header(HOST, "a").header("content-length", "1").header("transfer-encoding", "chunked")),
             Some(400)
         );
+        let encoded = |encoding: &str| get().header(HOST, "a").header("transfer-encoding", encoding);
+        assert_eq!(word(encoded("Chunked")), None);
+        assert_eq!(
+            word(encoded("gzip, chunked")),
+            Some(400),
+            "the content would be passed on as if it were not packed"
+        );
+        assert_eq!(word(encoded("gzip").header("transfer-encoding", "chunked")), Some(400));
     }
 }

@@ -19,6 +19,7 @@ use tower::Service;
 
 use super::exposure::Exposure;
 use super::health::Health;
+use crate::client_addr::Peer;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::forward_auth::ForwardAuth;
 use crate::oauth::{self, TokenEndpoint};
@@ -195,7 +196,7 @@ impl Doors {
         let (head, _) = request.into_parts();
         // As received: what Envoy appends is normalised as the path of the request that it asks about.
         let below = Contract::of(head.uri.path()).map_or("", |(_, below)| below);
-        let response = door.respond(exchange, exchange.peer, &head, contract, below);
+        let response = door.respond(exchange, asker(exchange), &head, contract, below);
         self.examine(exchange);
         response
     }
@@ -212,7 +213,7 @@ impl Doors {
     async fn check(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
         match &self.forward_auth {
             Some(door) => {
-                let response = door.check(exchange, exchange.peer, request).await;
+                let response = door.check(exchange, asker(exchange), request).await;
                 self.examine(exchange);
                 response
             }
@@ -230,6 +231,12 @@ impl Doors {
             Err(refusal) => refusal.into_response(exchange),
         }
     }
+}
+
+/// Who asks for a decision. Behind a load balancer that is whoever it hands on the question of: what it is trusted for is
+/// to say who that is, and no more.
+fn asker(exchange: &Exchange) -> Peer {
+    if exchange.is_proxied { Peer::Address(SocketAddr::new(exchange.client, 0)) } else { exchange.peer }
 }
 
 fn at_once(response: Response<Body>) -> DispatchFuture {

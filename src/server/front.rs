@@ -23,6 +23,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower::Service;
 
+use super::ForwardedHeader;
 use super::conduct;
 use super::connection::{Connection, Connections, InFlight};
 use super::exposure::Exposure;
@@ -110,7 +111,7 @@ pub enum Arrivals {
     /// By TLS that we end ourselves.
     Direct,
     /// By TLS that a trusted proxy ended.
-    Proxied(Arc<TrustedProxies>, Arc<Exposure>),
+    Proxied(Arc<TrustedProxies>, ForwardedHeader, Arc<Exposure>),
 }
 
 /// The layer of one listener; see the module.
@@ -209,7 +210,7 @@ where
         let table = Arc::clone(&desk.site.load().table);
         let peer = self.connection.peer();
         let asker = if table.has_askers() { Contract::of(head.uri.path()).map(|(contract, _)| contract) } else { None };
-        let Arrival { admitted, is_proxied, client } = self.arrive(&head);
+        let Arrival { admitted, is_proxied, client } = self.arrive(&mut head);
         let checked = admitted.and_then(|()| conduct::check(&head, desk.header_bytes)).and_then(|()| {
             if head.method == Method::CONNECT {
                 // It opens a WebSocket, which is a GET in HTTP/1.1: routes and doors need to know one of them only.
@@ -271,9 +272,9 @@ struct Arrival {
 impl<S> Serving<S> {
     /// Finds the client, and whether it spoke HTTPS. What a trusted proxy was sent in the clear is exposed as much as what
     /// we were sent ourselves.
-    fn arrive(&self, head: &http::request::Parts) -> Arrival {
+    fn arrive(&self, head: &mut http::request::Parts) -> Arrival {
         let peer = self.connection.peer();
-        let Arrivals::Proxied(trusted, exposure) = &self.front.arrivals else {
+        let Arrivals::Proxied(trusted, header, exposure) = &self.front.arrivals else {
             return Arrival { admitted: Ok(()), is_proxied: false, client: peer.ip() };
         };
         let Peer::Address(peer) = peer else {
@@ -281,6 +282,14 @@ impl<S> Serving<S> {
             let refusal = Refusal::new(Kind::HttpsRequired, "untrusted_proxy", "Only HTTPS is served.");
             return Arrival { admitted: Err(refusal), is_proxied: false, client: peer.ip() };
         };
+        let clients_own: &[&str] = match header {
+            ForwardedHeader::Either => &[],
+            ForwardedHeader::XForwarded => &["forwarded"],
+            ForwardedHeader::Forwarded => &[X_FORWARDED_FOR, X_FORWARDED_PROTO, "x-forwarded-host"],
+        };
+        for name in clients_own {
+            head.headers.remove(*name);
+        }
         let lines = |name: &str| {
             // What is not text is no address and no protocol.
             head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?\"")).collect()

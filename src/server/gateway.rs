@@ -309,7 +309,11 @@ impl Gateway {
         let socket = socket.map(|bound| running.serve_unix(bound, entrance(&main_desk, Arrivals::Direct)));
         if let (Some(listener), Some(settings)) = (behind_proxy, &config.server.behind_proxy) {
             let trusted = Arc::new(TrustedProxies::new(&settings.trusted));
-            running.serve(listener, ProxiedDoor, entrance(&main_desk, Arrivals::Proxied(trusted, exposure)));
+            running.serve(
+                listener,
+                ProxiedDoor,
+                entrance(&main_desk, Arrivals::Proxied(trusted, settings.header, exposure)),
+            );
         }
         let Running { handles, servers, .. } = running;
         let gateway = Self {

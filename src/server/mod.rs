@@ -61,6 +61,20 @@ pub struct BehindProxy {
     pub listen: SocketAddr,
     /// The networks whose forwarded headers are believed; every other peer is refused.
     pub trusted: Vec<IpNet>,
+    /// Which of them those peers write.
+    pub header: ForwardedHeader,
+}
+
+/// The headers by which a proxy says how a request came to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedHeader {
+    /// Whichever is there; a request with both is refused, since the client may have sent one of them.
+    #[default]
+    Either,
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`. What `Forwarded` says is the client's.
+    XForwarded,
+    /// `Forwarded` (RFC 7239). What `X-Forwarded-*` say is the client's.
+    Forwarded,
 }
 
 impl Default for Settings {

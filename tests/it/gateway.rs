@@ -16,7 +16,7 @@ use keybearer::licences::Licence;
 use keybearer::limits::Rate;
 use keybearer::persist::{Cut, Update, Updated};
 use keybearer::registry::Registry;
-use keybearer::server::{BehindProxy, Follower, Gateway};
+use keybearer::server::{BehindProxy, Follower, ForwardedHeader, Gateway};
 use keybearer::store::{MemoryStore, SharedStore, SqliteStore};
 use keybearer::telemetry::Sink;
 use tempfile::TempDir;
@@ -76,7 +76,10 @@ impl Builder {
     /// With a listener for a load balancer in these networks.
     pub fn behind_proxy(self, trusted: &[&str]) -> Self {
         let trusted = trusted.iter().map(|network| network.parse().expect("a network")).collect();
-        self.with(|config| config.server.behind_proxy = Some(BehindProxy { listen: any_port(), trusted }))
+        self.with(|config| {
+            config.server.behind_proxy =
+                Some(BehindProxy { listen: any_port(), trusted, header: ForwardedHeader::default() })
+        })
     }
 
     /// With a request log.

@@ -62,6 +62,7 @@ pub async fn play(kind: Kind) {
     case.believes_no_client().await;
     case.carries_content().await;
     case.passes_websockets_on().await;
+    case.passes_no_other_upgrade_on().await;
     case.keeps_connections().await;
     case.passes_the_limit_on().await;
     case.revokes().await;
@@ -218,6 +219,25 @@ impl Case {
             self.kind
         );
         self.assert_identity(&seen.headers, &token);
+    }
+
+    /// Who speaks HTTP/2 to the API through the proxy (RFC 7540 §3.2) asks it for whatever it likes: after the first request
+    /// the proxy sees no other, and nobody is asked about them.
+    async fn passes_no_other_upgrade_on(&self) {
+        let token = self.keybearer.good().await;
+        for protocol in ["h2c", "H2C", "foo"] {
+            let lines = [
+                format!("Upgrade: {protocol}"),
+                "Connection: Upgrade, HTTP2-Settings".to_owned(),
+                "HTTP2-Settings: AAMAAABkAAQAAP__".to_owned(),
+                format!("Authorization: Bearer {token}"),
+            ];
+            let status = self.caller.raw("GET /orders/1 HTTP/1.1", &lines).await;
+            for seen in self.api.take() {
+                let passed = ["upgrade", "http2-settings"].map(|name| seen.headers.get(name));
+                assert_eq!(passed, [None, None], "{:?} {protocol}: {status}", self.kind);
+            }
+        }
     }
 
     async fn keeps_connections(&self) {

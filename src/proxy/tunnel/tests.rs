@@ -182,7 +182,7 @@ async fn a_large_frame_under_way_arrives_whole_before_the_close() {
     let frame = server_frame(false, 300_000);
     upstream.write_all(&frame[..9]).await.unwrap();
     assert_eq!(read(&mut client, 9).await, frame[..9], "cut within the header");
-    end.send(Ending::Revoked).unwrap();
+    end.send(Ending::Expired).unwrap();
     let writer = tokio::spawn(async move {
         for part in frame[9..].chunks(70_000) {
             sleep(Duration::from_millis(500)).await;
@@ -195,10 +195,10 @@ async fn a_large_frame_under_way_arrives_whole_before_the_close() {
     let received = read_all(&mut client).await;
     let frame = server_frame(false, 300_000);
     assert_eq!(received[..frame.len() - 9], frame[9..]);
-    assert_eq!(read_close(&received[frame.len() - 9..]), (4401, "token revoked".into()));
+    assert_eq!(read_close(&received[frame.len() - 9..]), (4401, "token expired".into()));
     drop(writer.await.unwrap());
     let summary = tunnel.await.unwrap();
-    assert_eq!((summary.outcome, summary.to_client), (Outcome::Ended(Ending::Revoked), frame.len() as u64));
+    assert_eq!((summary.outcome, summary.to_client), (Outcome::Ended(Ending::Expired), frame.len() as u64));
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -262,6 +262,14 @@ pub(super) fn shape(
             if target_is_host {
                 request.headers_mut().insert(HOST, endpoint.target.host.clone());
             }
+            // Said, because hyper takes a GET of unknown length for one without content and drops it.
+            let body = request.body();
+            if !body.is_end_stream()
+                && body.size_hint().exact().is_none()
+                && !request.headers().contains_key(CONTENT_LENGTH)
+            {
+                request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
             // An earlier attempt was HTTP/2.
             if let Some(authority) = request.uri().authority().cloned() {
                 if !request.headers().contains_key(HOST) {
@@ -279,6 +287,7 @@ pub(super) fn shape(
         Connection::Http2(_) => {
             // RFC 9113 §8.3.1: the authority stands in place of Host.
             *request.version_mut() = Version::HTTP_2;
+            request.headers_mut().remove(TRANSFER_ENCODING);
             let host = request.headers_mut().remove(HOST);
             let authority = match host {
                 _ if target_is_host => endpoint.target.authority.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keybearer::keys::{ApiKey, KeyPrefix};
-use keybearer::server::PlaintextCredentials;
+use keybearer::server::{ForwardedHeader, PlaintextCredentials};
 
 use crate::client::basic;
 use crate::gateway::TestGateway;
@@ -247,6 +247,28 @@ async fn behind_a_trusted_proxy_https_is_served_and_http_is_not() {
     both.await.problem(400, "https-required");
     let good = "keybearer_exposed_credentials_total{credential=\"key\"}";
     until_metric(&gateway, good, 10.0).await;
+}
+
+/// §3: where it is said which header the proxy writes, the other one is the client's and means nothing.
+#[tokio::test]
+async fn behind_a_proxy_that_writes_one_header_the_other_is_dropped() {
+    let proxied = ("x-forwarded-proto", "https");
+    for (header, good, forged) in [
+        (ForwardedHeader::XForwarded, ("x-forwarded-for", "203.0.113.7"), ("forwarded", "for=192.0.2.66;proto=http")),
+        (ForwardedHeader::Forwarded, ("forwarded", "for=203.0.113.7;proto=https"), ("x-forwarded-for", "192.0.2.66")),
+    ] {
+        let build = TestGateway::build().behind_proxy(&["127.0.0.0/8"]);
+        let build = build.with(|config| config.server.behind_proxy.as_mut().expect("a listener").header = header);
+        let gateway = build.start().await;
+        let token = gateway.token(&gateway.acme().await).await;
+        let call = || gateway.by_proxy("/demo/echo").bearer(&token).header(forged.0, forged.1);
+        let call_by_proxy = match header {
+            ForwardedHeader::XForwarded => call().header(good.0, good.1).header(proxied.0, proxied.1),
+            _ => call().header(good.0, good.1).header("x-forwarded-proto", "http"),
+        };
+        assert_eq!(call_by_proxy.await.json()["client"], "203.0.113.7", "{header:?}");
+        call().await.problem(400, "https-required");
+    }
 }
 
 /// §3: a peer that is not trusted is refused whatever it says.
