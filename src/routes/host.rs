@@ -5,6 +5,23 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+/// The bytes of a registered name (RFC 3986 §3.2.2). A table, since every request's host is looked at.
+const IN_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+,;=";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// Whether a text is `uri-host [":" port]` (RFC 3986 §3.2.2), without user information.
 pub fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text {
@@ -19,8 +36,7 @@ pub fn is_authority(text: &[u8]) -> bool {
         _ => {
             let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
             let (host, port) = text.split_at(end);
-            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-            if !host.iter().all(is_name) {
+            if !host.iter().all(|byte| IN_NAMES[usize::from(*byte)]) {
                 return false;
             }
             (host, port)
@@ -41,8 +57,9 @@ pub fn is_authority(text: &[u8]) -> bool {
 /// The host of an authority that [`is_authority`] found good: without its port and the dot of a fully qualified name, in
 /// lower case. Brackets stay around an IPv6 address.
 pub fn of_authority(authority: &str) -> Cow<'_, str> {
-    let host = match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+    // A colon within brackets begins no port.
+    let host = match authority.bytes().rposition(|byte| matches!(byte, b':' | b']')) {
+        Some(at) if authority.as_bytes()[at] == b':' => &authority[..at],
         _ => authority,
     };
     let host = host.strip_suffix('.').unwrap_or(host);
