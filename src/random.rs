@@ -83,6 +83,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_drawn_ahead_is_given_once() {
+        // More than one reserve; 700 does not divide it.
+        let mut all: Vec<[u8; 16]> = (0..200).map(|_| open_bytes()).collect();
+        let [first, second] = [open_bytes::<700>(), open_bytes::<700>()];
+        assert_ne!(first, second);
+        all.extend([first, second].iter().flat_map(|bytes| bytes.as_chunks().0));
+        let drawn = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), drawn);
+    }
+
+    #[test]
     fn numbers_are_padded_to_their_width() {
         assert_eq!(to_base62(0, 6), "000000");
         assert_eq!(to_base62(61, 6), "00000z");
