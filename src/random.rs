@@ -1,5 +1,7 @@
 //! Randomness from the operating system's generator, by way of aws-lc. The only source in the crate.
 
+use std::cell::RefCell;
+
 /// `N` unpredictable bytes.
 ///
 /// # Panics
@@ -9,6 +11,32 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     let mut out = [0u8; N];
     aws_lc_rs::rand::fill(&mut out).expect("the operating system's random generator failed");
     out
+}
+
+/// Bytes that a thread has in reserve for [`open_bytes`].
+const RESERVE: usize = 768;
+
+thread_local! {
+    /// The reserve, and how much of it is left.
+    static IN_RESERVE: RefCell<([u8; RESERVE], usize)> = const { RefCell::new(([0; RESERVE], 0)) };
+}
+
+/// `N` unpredictable bytes that will be no secret, such as the ids of a trace. They are drawn ahead, many at once: asking the
+/// generator costs more than what it gives. A secret must not lie about like that; [`bytes`] is for those.
+///
+/// # Panics
+/// As [`bytes`].
+pub fn open_bytes<const N: usize>() -> [u8; N] {
+    const { assert!(N <= RESERVE, "more than there ever is in reserve") }
+    IN_RESERVE.with_borrow_mut(|(reserve, left)| {
+        if *left < N {
+            (*reserve, *left) = (bytes(), RESERVE);
+        }
+        *left -= N;
+        let mut out = [0; N];
+        out.copy_from_slice(&reserve[*left..*left + N]);
+        out
+    })
 }
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -52,6 +80,19 @@ mod tests {
         assert_eq!(text.len(), 500);
         assert!(text.bytes().all(is_base62));
         assert_ne!(text, base62(500));
+    }
+
+    #[test]
+    fn what_is_drawn_ahead_is_given_once() {
+        // More than one reserve; 700 does not divide it.
+        let mut all: Vec<[u8; 16]> = (0..200).map(|_| open_bytes()).collect();
+        let [first, second] = [open_bytes::<700>(), open_bytes::<700>()];
+        assert_ne!(first, second);
+        all.extend([first, second].iter().flat_map(|bytes| bytes.as_chunks().0));
+        let drawn = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), drawn);
     }
 
     #[test]

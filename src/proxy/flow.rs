@@ -201,6 +201,7 @@ impl Flow {
     /// Has it looked over from now on.
     fn list(self: &Arc<Self>) {
         if !self.is_listed.swap(true, Ordering::AcqRel) {
+            self.pulse.bump();
             self.flows.add(self);
         }
     }
@@ -409,7 +410,10 @@ impl Answered {
     /// The content of an answer; `is_stream` says that it has no end of its own.
     pub fn new(body: UpstreamBody, flow: Arc<Flow>, is_stream: bool) -> Self {
         let (hint, is_done) = (body.size_hint(), body.is_end_stream());
-        flow.pulse.bump();
+        // What is not looked over needs no time; [`Flow::list`] tells it when that changes.
+        if flow.is_listed.load(Ordering::Acquire) {
+            flow.pulse.bump();
+        }
         flow.phase.store(Phase::Answering as u8, Ordering::Release);
         flow.is_stream.store(is_stream, Ordering::Release);
         lock(&flow.download).body = Some(body);
@@ -453,10 +457,11 @@ impl http_body::Body for Answered {
         let done = if *is_done { download.body.take() } else { None };
         drop(download);
         drop(done);
-        if polled.is_ready() {
-            flow.pulse.bump();
-        }
+        // A short answer is done with its first frame, and never asks for the time.
         if !*is_done {
+            if polled.is_ready() && flow.is_listed.load(Ordering::Acquire) {
+                flow.pulse.bump();
+            }
             flow.list();
         }
         polled.map(|frame| frame.map(|frame| frame.map(cleaned).map_err(io::Error::other)))

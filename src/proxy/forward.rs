@@ -219,7 +219,7 @@ impl Passage<'_> {
             pass_credentials: self.forwarding.pass_credentials,
             identity,
         };
-        onward.apply(&mut head.headers, random::bytes).map_err(|_| {
+        onward.apply(&mut head.headers, random::open_bytes).map_err(|_| {
             let detail = "The request has passed this gateway too often: an upstream leads back to it.";
             Refusal::new(Kind::LoopDetected, "loop", detail)
         })?;

@@ -32,14 +32,14 @@ pub fn write_trace(text: &mut Vec<u8>, mut ids: [u8; 24]) {
             ids[id.start] = 1;
         }
     }
-    text.extend_from_slice(b"00-");
-    for (place, byte) in ids.iter().enumerate() {
-        if place == 16 {
-            text.push(b'-');
+    let mut line = *b"00-................................-................-01";
+    let (trace, parent) = ids.split_at(16);
+    for (part, ids) in [(3..35, trace), (36..52, parent)] {
+        for (digits, byte) in line[part].chunks_exact_mut(2).zip(ids) {
+            digits.copy_from_slice(&[byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
         }
-        text.extend([byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]));
     }
-    text.extend_from_slice(b"-01");
+    text.extend_from_slice(&line);
 }
 
 #[cfg(test)]

@@ -45,8 +45,9 @@ impl Tree {
     fn find_rest(&self, rest: Option<&str>) -> Option<&Leaf> {
         let below = || some(&self.below);
         let Some(rest) = rest else { return some(&self.here).or_else(below) };
-        let (segment, next) = match rest.split_once('/') {
-            Some((segment, next)) => (segment, Some(next)),
+        // Byte by byte: segments are short, and a search of characters would cost more to begin than to do.
+        let (segment, next) = match rest.bytes().position(|byte| byte == b'/') {
+            Some(slash) => (&rest[..slash], Some(&rest[slash + 1..])),
             None => (rest, None),
         };
         let literal = self.literals.binary_search_by(|(known, _)| (**known).cmp(segment)).ok();

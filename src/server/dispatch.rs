@@ -139,8 +139,10 @@ impl Service<Request<Body>> for Dispatch {
             Target::Portal => at_once(doors.page(&exchange).unwrap_or_else(failed)),
             Target::Metrics => at_once(metrics(&doors.metrics)),
             Target::Upstream => {
-                let forwarded = Arc::clone(&doors.proxy).forward(exchange, request);
-                DispatchFuture::Working(Box::pin(async move { Ok(forwarded.await) }))
+                let proxy = Arc::clone(&doors.proxy);
+                // Made inside, so that it is in the box from the beginning: moved there, it would be copied, and have its
+                // place twice.
+                DispatchFuture::Working(Box::pin(async move { Ok(proxy.forward(exchange, request).await) }))
             }
             Target::ForwardAuth(contract) => at_once(doors.decide(contract, &exchange, request)),
             Target::Check => {
