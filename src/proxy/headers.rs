@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -135,6 +135,9 @@ impl Onward<'_> {
         if seen.expect {
             headers.remove(EXPECT);
         }
+        if seen.cookies && self.version >= Version::HTTP_2 {
+            join_cookies(headers);
+        }
         let traced = seen.trace && is_traced(headers);
         if seen.trace && !traced {
             headers.remove(TRACESTATE);
@@ -203,7 +206,9 @@ impl Onward<'_> {
         text.extend_from_slice(before.as_bytes());
         text.extend_from_within(peer);
         text.extend_from_slice(after.as_bytes());
-        if self.host.bytes().all(is_token) && !self.host.is_empty() {
+        if self.host.is_empty() {
+            // HTTP/1.0 may name none.
+        } else if self.host.bytes().all(is_token) {
             text.extend_from_slice(b";host=");
             text.extend_from_slice(self.host.as_bytes());
         } else {
@@ -307,6 +312,7 @@ struct Seen {
     /// By place in [`HOP_BY_HOP`].
     hops: u16,
     credentials: bool,
+    cookies: bool,
     expect: bool,
     trace: bool,
     /// Names of ours that nothing is set under, or that only look like ours.
@@ -324,6 +330,7 @@ impl Seen {
             }
             match text {
                 "authorization" => seen.credentials = true,
+                "cookie" => seen.cookies = true,
                 "expect" => seen.expect = true,
                 "traceparent" | "tracestate" => seen.trace = true,
                 // These are set in any case, which drops what was there.
@@ -380,6 +387,18 @@ fn take_off_named(headers: &mut HeaderMap) {
         {
             headers.remove(name);
         }
+    }
+}
+
+/// HTTP/2 may split a `Cookie` into lines, which are one again before anything else reads them (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(mut cookies) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        cookies.set_sensitive(true);
+        headers.insert(COOKIE, cookies);
     }
 }
 
