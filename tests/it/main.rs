@@ -13,6 +13,7 @@ mod contract;
 mod endpoints;
 mod faults;
 mod patience;
+mod proxy;
 mod revocation;
 mod secrets;
 mod tokens;
