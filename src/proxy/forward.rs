@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio_util::sync::CancellationToken;
 
 use super::flow::{Answered, Cut, Flow, Flows, Upload, UploadFault};
+use super::framing;
 use super::headers::{self, Onward};
 use super::rewrite;
 use super::tunnel::{self, Ending};
@@ -184,11 +185,13 @@ impl Passage<'_> {
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(answer, wanted, idle);
         }
-        if wanted.is_some_and(|wanted| wanted.is_stream) && answer.status().is_success() {
-            // By HTTP/2 the client would take it for an open WebSocket (RFC 8441 §5).
+        if answer.status().is_success() && wanted.is_some_and(|wanted| wanted.is_stream) {
+            // RFC 8441 §4: by HTTP/2 a 2xx would say that the WebSocket is open.
+            tracing::warn!(request.id = %self.exchange.request, upstream = %self.forwarding.upstream,
+                "the upstream did not switch protocols, and did not refuse");
             return Err(bad_gateway("upstream_protocol"));
         }
-        Ok(self.answered(answer, flow, is_grpc))
+        self.answered(answer, flow, is_grpc)
     }
 
     /// RFC 9110 §8.6: what says beforehand that it is too large need not be read.
@@ -224,6 +227,8 @@ impl Passage<'_> {
             Refusal::new(Kind::LoopDetected, "loop", detail)
         })?;
         match &self.upstream.settings().host {
+            // HTTP/1.0 may name none; then the target's own is put in.
+            HostHeader::Client if host.is_empty() => drop(head.headers.remove(HOST)),
             HostHeader::Client => drop(head.headers.insert(HOST, host)),
             HostHeader::Name(name) => {
                 if let Ok(name) = HeaderValue::from_str(name) {
@@ -245,22 +250,29 @@ impl Passage<'_> {
     }
 
     /// The upstream's answer as the client's.
-    fn answered(&self, answer: Response<UpstreamBody>, flow: Arc<Flow>, is_grpc: bool) -> Response<Body> {
+    fn answered(
+        &self,
+        answer: Response<UpstreamBody>,
+        flow: Arc<Flow>,
+        is_grpc: bool,
+    ) -> Result<Response<Body>, Refusal> {
         let (mut head, body) = answer.into_parts();
-        if head.headers.contains_key(TRANSFER_ENCODING) {
-            // It goes for nothing beside the other (RFC 9112 §6.3), and would cut the content off here.
-            head.headers.remove(CONTENT_LENGTH);
-        }
+        framing::check(&mut head.headers).map_err(|fault| {
+            tracing::warn!(request.id = %self.exchange.request, upstream = %self.forwarding.upstream, error = %fault,
+                "not passed on");
+            bad_gateway("upstream_protocol")
+        })?;
         headers::homeward(&mut head.headers, head.version);
         let is_stream = is_grpc || has_no_end(&head.headers);
         let body = match body.is_end_stream() {
+            true if self.exchange.method == Method::HEAD => Body::new(framing::Untold),
             true => Body::empty(),
             false => Body::new(Answered::new(body, flow, is_stream)),
         };
         // hyper's own notes on the upstream's connection are nothing for the client's.
         head.extensions.clear();
         head.version = Version::HTTP_11;
-        Response::from_parts(head, body)
+        Ok(Response::from_parts(head, body))
     }
 
     /// The upstream agreed to an upgrade.

@@ -135,7 +135,7 @@ impl Onward<'_> {
         if seen.expect {
             headers.remove(EXPECT);
         }
-        if self.version == Version::HTTP_2 {
+        if seen.cookies && self.version >= Version::HTTP_2 {
             join_cookies(headers);
         }
         let traced = seen.trace && is_traced(headers);
@@ -209,7 +209,9 @@ impl Onward<'_> {
         text.extend_from_slice(before.as_bytes());
         text.extend_from_within(peer);
         text.extend_from_slice(after.as_bytes());
-        if self.host.bytes().all(is_token) && !self.host.is_empty() {
+        if self.host.is_empty() {
+            // HTTP/1.0 may name none.
+        } else if self.host.bytes().all(is_token) {
             text.extend_from_slice(b";host=");
             text.extend_from_slice(self.host.as_bytes());
         } else {
@@ -313,6 +315,7 @@ struct Seen {
     /// By place in [`HOP_BY_HOP`].
     hops: u16,
     credentials: bool,
+    cookies: bool,
     expect: bool,
     trace: bool,
     /// Names of ours that nothing is set under, or that only look like ours.
@@ -330,6 +333,7 @@ impl Seen {
             }
             match text {
                 "authorization" => seen.credentials = true,
+                "cookie" => seen.cookies = true,
                 "expect" => seen.expect = true,
                 "traceparent" | "tracestate" => seen.trace = true,
                 // These are set in any case, which drops what was there.
@@ -389,17 +393,15 @@ fn take_off_named(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes one field of the crumbs that an HTTP/2 client may send a cookie in: by HTTP/1.1 there is one (RFC 9113 §8.2.3), and a
-/// server that reads the first alone would see another session.
+/// HTTP/2 may split a `Cookie` into lines, which are one again before anything else reads them (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(COOKIE).iter();
-    if crumbs.next().is_none() || crumbs.next().is_none() {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(mut cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        cookie.set_sensitive(true);
-        headers.insert(COOKIE, cookie);
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(mut cookies) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        cookies.set_sensitive(true);
+        headers.insert(COOKIE, cookies);
     }
 }
 

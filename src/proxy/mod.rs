@@ -2,6 +2,7 @@
 
 mod flow;
 mod forward;
+mod framing;
 pub mod headers;
 pub mod rewrite;
 mod trace;

@@ -11,6 +11,9 @@ use crate::exchange::Refusal;
 use crate::problem::Kind;
 use crate::routes::host::{is_authority, of_authority};
 
+const LENGTH_AND_ENCODING: &str = "length_and_encoding";
+const TRANSFER_CODING: &str = "transfer_coding";
+
 /// What must be so for every request, on any path.
 ///
 /// # Errors
@@ -29,17 +32,27 @@ pub fn check(head: &Parts, header_bytes: usize) -> Result<(), Refusal> {
             .allow("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
     host(head)?;
-    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+    framing(head)
+}
+
+/// Whether the connection must end with a refusal: where the request ends is not certain, so neither is where the next one
+/// begins.
+pub fn ends_connection(refusal: &Refusal) -> bool {
+    matches!(refusal.reason(), LENGTH_AND_ENCODING | TRANSFER_CODING)
+}
+
+/// RFC 9112 §6: what a request says of its own end. A length beside chunks is how requests are smuggled (§6.3), and content
+/// in a transfer coding that is not undone here would mean something else behind us, where its name does not get.
+fn framing(head: &Parts) -> Result<(), Refusal> {
+    let Some(encoding) = head.headers.get(TRANSFER_ENCODING) else { return Ok(()) };
+    if head.headers.contains_key(CONTENT_LENGTH) {
         let detail = "Content-Length and Transfer-Encoding exclude each other.";
-        return Err(Refusal::new(Kind::MalformedRequest, "length_and_encoding", detail));
+        return Err(Refusal::new(Kind::MalformedRequest, LENGTH_AND_ENCODING, detail));
     }
-    // hyper takes off `chunked` alone; another coding beside it would be lost with the field, and the content be another.
-    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    if encodings.next().is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        || encodings.next().is_some()
-    {
-        let detail = "No Transfer-Encoding but chunked is understood.";
-        return Err(Refusal::new(Kind::MalformedRequest, "transfer_encoding", detail));
+    let is_chunked = encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if !is_chunked || head.headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+        let detail = "The only transfer coding that is understood is chunked.";
+        return Err(Refusal::new(Kind::MalformedRequest, TRANSFER_CODING, detail));
     }
     Ok(())
 }
@@ -138,13 +151,13 @@ mod tests {
             word(get().header(HOST, "a").header("content-length", "1").header("transfer-encoding", "chunked")),
             Some(400)
         );
-        let encoded = |encoding: &str| get().header(HOST, "a").header("transfer-encoding", encoding);
-        assert_eq!(word(encoded("Chunked")), None);
-        assert_eq!(
-            word(encoded("gzip, chunked")),
-            Some(400),
-            "the content would be passed on as if it were not packed"
-        );
-        assert_eq!(word(encoded("gzip").header("transfer-encoding", "chunked")), Some(400));
+        let encoded = |coding: &str| word(get().header(HOST, "a").header("transfer-encoding", coding));
+        assert_eq!((encoded("chunked"), encoded("Chunked")), (None, None));
+        for other in ["gzip, chunked", "chunked, identity", "chunked, chunked", "xchunked", "identity", ""] {
+            assert_eq!(encoded(other), Some(400), "{other}");
+        }
+        let twice =
+            get().header(HOST, "a").header("transfer-encoding", "chunked").header("transfer-encoding", "chunked");
+        assert_eq!(word(twice), Some(400));
     }
 }

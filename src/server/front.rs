@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, FORWARDED};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, FORWARDED};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
@@ -242,11 +242,18 @@ where
         let exchange =
             Arc::new(Exchange::new(Received { request, at, peer, is_proxied, client, route, normalised, head: &head }));
         let answer = match refusal {
-            Some(refusal) => refused(match asker {
-                // Whoever asks must not meet a status that its proxy does not understand.
-                Some(contract) => ForwardAuth::refuse(refusal, &exchange, contract),
-                None => refusal.into_response(&exchange),
-            }),
+            Some(refusal) => {
+                let ends = conduct::ends_connection(&refusal);
+                let mut response = match asker {
+                    // Whoever asks must not meet a status that its proxy does not understand.
+                    Some(contract) => ForwardAuth::refuse(refusal, &exchange, contract),
+                    None => refusal.into_response(&exchange),
+                };
+                if ends {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                refused(response)
+            }
             None => {
                 head.extensions.insert(Arc::clone(&exchange));
                 let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };

@@ -419,6 +419,11 @@ impl Gateway {
         &self.registry
     }
 
+    /// The reverse proxy.
+    pub fn proxy(&self) -> &Arc<Proxy> {
+        &self.doors.proxy
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.connections.open()

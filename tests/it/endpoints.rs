@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use keybearer::forward_auth;
 use keybearer::revocations::Target;
-use keybearer::routes::{BuiltIns, RouteTable, default_routes};
+use keybearer::routes::{BuiltIns, Destination, Resource, RouteSettings, RouteTable, default_routes};
 use serde_json::json;
 
 use crate::client::{BOTH, Call};
 use crate::forge;
 use crate::gateway::TestGateway;
+use crate::proxy::route;
+use crate::proxy::upstream::{Speaks, Upstream};
 
 /// One route by one method, and what it answers to no token, a malformed one, one of an unknown key, an expired one, a
 /// revoked one, one for another group, and a good one.
@@ -87,6 +90,61 @@ const ADMIN_ROWS: &[Row] = &[
     row("", "GET", "/nothing", NOWHERE),
 ];
 
+/// A decision about `/guarded/a` of the sample group: what a proxy passes on as its own answer.
+const DECIDED: [u16; 7] = GROUP;
+/// Without a good token nobody learns that there is no such route.
+const DECIDED_NOWHERE: [u16; 7] = [401, 401, 401, 401, 401, 403, 403];
+/// What was asked about is not said: denied, whoever asks.
+const UNASKED: [u16; 7] = [403; 7];
+/// No gRPC.
+const NO_GRPC: [u16; 7] = [415; 7];
+
+/// With forward-auth, and an upstream that answers `/api/*`. The last segment of a decision's path says what it is asked
+/// about.
+const DOOR_ROWS: &[Row] = &[
+    row("authz-auth-request", "GET", "/authz/auth-request", DECIDED),
+    row("authz-auth-request", "POST", "/authz/auth-request", DECIDED),
+    row("authz-auth-request", "GET", "/authz/auth-request/below", DECIDED),
+    row("authz-auth-request", "GET", "/authz/auth-request/nowhere", DECIDED_NOWHERE),
+    row("authz-auth-request", "GET", "/authz/auth-request/unasked", UNASKED),
+    row("authz-forward-auth", "GET", "/authz/forward-auth", DECIDED),
+    row("authz-forward-auth", "DELETE", "/authz/forward-auth/below", DECIDED),
+    row("authz-forward-auth", "GET", "/authz/forward-auth/nowhere", DECIDED_NOWHERE),
+    row("authz-forward-auth", "GET", "/authz/forward-auth/unasked", UNASKED),
+    row("authz-ext-authz", "GET", "/authz/ext-authz/guarded/a", DECIDED),
+    row("authz-ext-authz", "PUT", "/authz/ext-authz/guarded/a", DECIDED),
+    row("authz-ext-authz", "OPTIONS", "/authz/ext-authz/guarded", DECIDED),
+    row("authz-ext-authz", "GET", "/authz/ext-authz/nowhere", DECIDED_NOWHERE),
+    row("authz-ext-authz", "GET", "/authz/ext-authz", UNASKED),
+    row("authz-ext-authz", "GET", "/authz/ext-authz/guarded%2fa", UNASKED),
+    row("authz-haproxy", "GET", "/authz/haproxy", DECIDED),
+    row("authz-haproxy", "PATCH", "/authz/haproxy/below", DECIDED),
+    row("authz-haproxy", "GET", "/authz/haproxy/nowhere", DECIDED_NOWHERE),
+    row("authz-haproxy", "GET", "/authz/haproxy/unasked", UNASKED),
+    row("authz-grpc", "GET", "/envoy.service.auth.v3.Authorization/Check", NO_GRPC),
+    row("authz-grpc", "POST", "/envoy.service.auth.v3.Authorization/Check", NO_GRPC),
+    row("authz-grpc", "POST", "/envoy.service.auth.v3.Authorization/Other", NO_GRPC),
+    row("api", "GET", "/api/a", GROUP),
+    row("api", "POST", "/api/a", GROUP),
+    row("api", "OPTIONS", "/api", GROUP),
+    row("guarded", "GET", "/guarded/a", [401, 401, 401, 401, 401, 403, 404]),
+    row("guarded", "POST", "/guarded", [401, 401, 401, 401, 401, 403, 404]),
+    row("", "GET", "/authz", NOWHERE),
+    row("", "GET", "/authz/other", NOWHERE),
+    row("", "GET", "/authz/auth-requests", NOWHERE),
+];
+
+/// The routes of [`DOOR_ROWS`] that are configured.
+fn door_routes() -> Vec<RouteSettings> {
+    let sample = vec!["sample".parse().expect("a group")];
+    let external =
+        RouteSettings::new("guarded".parse().expect("an id"), "/guarded/*".parse().expect("a path"), Resource::Echo);
+    vec![
+        RouteSettings { groups: sample.clone(), ..route("api", "/api/*", "api") },
+        RouteSettings { groups: sample, destination: Destination::External, ..external },
+    ]
+}
+
 /// The credentials of [`CREDENTIALS`], in that order.
 async fn credentials(gateway: &TestGateway) -> [Option<String>; 7] {
     let forge = forge::ours();
@@ -129,7 +187,10 @@ async fn check<'a>(rows: &[Row], gateway: &'a TestGateway, call: impl Fn(&Row) -
                 let case = format!("{} {} with {what} over {http:?}", row.method, row.path);
                 assert_eq!(answer.status, status, "{case}: {answer:?}");
                 let has_challenge = answer.header("www-authenticate").is_some();
-                assert_eq!(has_challenge, matches!(status, 401 | 403), "{case}: {answer:?}");
+                // A decision may refuse for what no other token would help with.
+                let is_challenge =
+                    status == 401 || (status == 403 && row.statuses != UNASKED && row.statuses[6] != 403);
+                assert_eq!(has_challenge, is_challenge, "{case}: {answer:?}");
                 assert_eq!(answer.header("allow").is_some(), status == 405, "{case}: {answer:?}");
             }
         }
@@ -148,6 +209,38 @@ async fn every_endpoint_for_operators_does_too() {
     check(ADMIN_ROWS, &gateway, |row| gateway.admin(row.method, row.path)).await;
 }
 
+/// A call as the proxy of each contract makes it.
+fn asking<'a>(gateway: &'a TestGateway, row: &Row) -> Call<'a> {
+    let call = gateway.call(row.method, row.path);
+    let target = match row.path.rsplit('/').next() {
+        Some("unasked") => return call,
+        Some("nowhere") => "/nowhere",
+        _ => "/guarded/a?b=c",
+    };
+    let call = match row.route {
+        "authz-auth-request" | "authz-haproxy" => {
+            call.header("x-original-uri", target).header("x-original-method", "GET")
+        }
+        "authz-forward-auth" => call.header("x-forwarded-uri", target).header("x-forwarded-method", "GET"),
+        _ => return call,
+    };
+    let call = call.header("x-forwarded-host", "api.example.com").header("x-forwarded-proto", "https");
+    call.header("x-forwarded-for", "203.0.113.7")
+}
+
+#[tokio::test]
+async fn every_decision_for_another_proxy_does_too() {
+    let upstream = Upstream::hello(Speaks::Http1).await;
+    let gateway = TestGateway::build().upstream(upstream.settings("api")).with(|config| {
+        config.forward_auth = Some(forward_auth::Settings::default());
+        config.routes = door_routes();
+    });
+    let gateway = gateway.start().await;
+    check(DOOR_ROWS, &gateway, |row| asking(&gateway, row)).await;
+    let good = DOOR_ROWS.iter().filter(|row| row.route == "api").count() * BOTH.len();
+    assert_eq!(upstream.seen().len(), good, "only what was let through has reached the upstream");
+}
+
 /// Adding a route without a row fails here.
 #[test]
 fn every_route_has_a_row() {
@@ -158,14 +251,17 @@ fn every_route_has_a_row() {
         rows.iter().map(|row| row.route.to_owned()).filter(|id| !id.is_empty()).collect()
     };
     let table = || RouteTable::new(&default_routes(), BuiltIns { demo: true, forward_auth: false });
+    let doors = || RouteTable::new(&door_routes(), BuiltIns { demo: false, forward_auth: true });
+    let own = |ids: BTreeSet<String>| -> BTreeSet<String> { &ids - &rows(ROWS) };
     assert_eq!(ids(&table()), rows(ROWS));
+    assert_eq!(own(ids(&doors())), rows(DOOR_ROWS));
     assert_eq!(ids(&RouteTable::admin()), rows(ADMIN_ROWS));
-    for (table, rows) in [(table(), ROWS), (RouteTable::admin(), ADMIN_ROWS)] {
+    for (table, rows) in [(table(), ROWS), (doors(), DOOR_ROWS), (RouteTable::admin(), ADMIN_ROWS)] {
         for row in rows {
             let found = table.find("localhost", row.path, row.method).map_or("", |route| route.id.as_str());
             assert_eq!(found, row.route, "{} is the path of that route", row.path);
         }
-        for route in table.routes() {
+        for route in table.routes().iter().filter(|route| rows.iter().any(|row| row.route == route.id.as_str())) {
             let mut own = rows.iter().filter(|row| row.route == route.id.as_str());
             let none_refused = route.methods.is_empty() || own.any(|row| row.statuses[6] == 405);
             assert!(none_refused, "{}: no row shows that other methods are refused", route.id);

@@ -15,7 +15,9 @@ use keybearer::keys::{ApiKey, Key, KeyState};
 use keybearer::licences::Licence;
 use keybearer::limits::Rate;
 use keybearer::persist::{Cut, Update, Updated};
+use keybearer::proxy::upstream::UpstreamSettings;
 use keybearer::registry::Registry;
+use keybearer::routes::RouteSettings;
 use keybearer::server::{BehindProxy, Follower, ForwardedHeader, Gateway};
 use keybearer::store::{MemoryStore, SharedStore, SqliteStore};
 use keybearer::telemetry::Sink;
@@ -80,6 +82,16 @@ impl Builder {
             config.server.behind_proxy =
                 Some(BehindProxy { listen: any_port(), trusted, header: ForwardedHeader::default() })
         })
+    }
+
+    /// With an upstream.
+    pub fn upstream(self, settings: UpstreamSettings) -> Self {
+        self.with(|config| config.upstreams.push(settings))
+    }
+
+    /// With a route.
+    pub fn route(self, settings: RouteSettings) -> Self {
+        self.with(|config| config.routes.push(settings))
     }
 
     /// With a request log.

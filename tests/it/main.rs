@@ -15,6 +15,7 @@ mod endpoints;
 mod faults;
 mod forward_auth;
 mod patience;
+mod proxy;
 mod revocation;
 mod secrets;
 mod tokens;

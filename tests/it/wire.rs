@@ -58,8 +58,13 @@ pub async fn connect(gateway: &TestGateway, protocol: &str, tcp: TcpStream) -> s
 
 impl Wire {
     pub async fn open(gateway: &TestGateway) -> Self {
+        Self::open_for(gateway, "http/1.1").await
+    }
+
+    /// With an agreement to speak another protocol.
+    pub async fn open_for(gateway: &TestGateway, protocol: &str) -> Self {
         let tcp = TcpStream::connect(gateway.https()).await.expect("a connection");
-        Self::new(connect(gateway, "http/1.1", tcp).await.expect("TLS"))
+        Self::new(connect(gateway, protocol, tcp).await.expect("TLS"))
     }
 
     /// With a receive buffer so small that what is not read soon blocks the sender.
@@ -139,6 +144,53 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         raw.body = String::from_utf8(self.read[end + 4..end + 4 + length].to_vec()).expect("text");
         self.read.drain(..end + 4 + length);
         Some(raw)
+    }
+
+    /// The next answer as it came, with its chunks if it has any; `None` when the connection ended before it was whole.
+    pub async fn any_answer(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let head = self.read.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+            if let Some(head) = head {
+                let text = String::from_utf8_lossy(&self.read[..head]).to_lowercase();
+                let status = text.get(9..12).and_then(|status| status.parse::<u16>().ok()).expect("a status");
+                let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+                let end = match length {
+                    _ if status < 200 || status == 204 || status == 304 => Some(head),
+                    Some(length) => Some(head + usize::min(length, usize::MAX - head)),
+                    None if text.contains("transfer-encoding: chunked") => {
+                        self.read[head..].windows(5).position(|five| five == b"0\r\n\r\n").map(|at| head + at + 5)
+                    }
+                    None => Some(head),
+                };
+                if let Some(end) = end.filter(|end| *end <= self.read.len()) {
+                    return Some(self.read.drain(..end).collect());
+                }
+            }
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+
+    /// So many bytes; `None` where there are fewer.
+    pub async fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.read.len() < count {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(self.read.drain(..count).collect())
+    }
+
+    /// Whether the connection ends without TLS saying so (RFC 8446 §6.1): then what came is not all.
+    pub async fn ends_abruptly(&mut self) -> bool {
+        loop {
+            match timeout(LONG, self.io.read_buf(&mut self.read)).await.expect("bytes, or the end, in time") {
+                Ok(1..) => {}
+                Ok(0) => return false,
+                Err(_) => return true,
+            }
+        }
     }
 
     /// Whether the other end closes, having sent nothing more.

@@ -216,7 +216,7 @@ fn the_client_is_named_in_both_forms() {
             r#"for="[2001:db8::1]";host="a.example:8443";proto=https"#,
         ),
         ("::ffff:192.0.2.1", None, "[::1]", "192.0.2.1", r#"for=192.0.2.1;host="[::1]";proto=https"#),
-        ("192.0.2.1", None, "", "192.0.2.1", r#"for=192.0.2.1;host="";proto=https"#),
+        ("192.0.2.1", None, "", "192.0.2.1", "for=192.0.2.1;proto=https"),
         ("192.0.2.1", None, "a\"\\", "192.0.2.1", r#"for=192.0.2.1;host="a\"\\";proto=https"#),
         (
             "10.0.0.1",
@@ -403,4 +403,25 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn cookies_that_came_by_http_2_are_one_line_again() {
+    let lines = [("cookie", "a=b"), ("cookie", "c=d"), ("x-a", "b"), ("cookie", "e=\"f\"")];
+    let cookies = |version, lines: &[(&str, &str)]| {
+        let mut headers = map(lines);
+        Onward { version, ..direct() }.apply(&mut headers, || IDS).unwrap();
+        headers.get_all("cookie").iter().map(|line| line.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(cookies(Version::HTTP_2, &lines), ["a=b; c=d; e=\"f\""]);
+    assert_eq!(cookies(Version::HTTP_2, &lines[..1]), ["a=b"]);
+    assert_eq!(cookies(Version::HTTP_11, &lines).len(), 3, "no such leave was given there");
+}
+
+#[test]
+fn a_host_that_is_not_named_is_not_said() {
+    let mut headers = map(&[("x-forwarded-host", "evil.example")]);
+    Onward { host: "", ..direct() }.apply(&mut headers, || IDS).unwrap();
+    assert_eq!(headers["forwarded"], "for=192.0.2.1;proto=https");
+    assert_eq!(headers["x-forwarded-host"], "");
 }
