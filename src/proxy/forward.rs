@@ -359,10 +359,9 @@ impl Passage<'_> {
         let word = error.word();
         match error {
             SendError::AllDown | SendError::Overloaded => unavailable(word),
-            SendError::ConnectTimeout | SendError::ResponseTimeout => {
-                let detail = "What answers this path did not do so in time.";
-                Refusal::new(Kind::GatewayTimeout, word, detail)
-            }
+            // The upstream did not take the content. Whether that shows as an error of it depends on who is woken first.
+            _ if flow.cut() == Some(Cut::Idle) => too_late("upstream_timeout"),
+            SendError::ConnectTimeout | SendError::ResponseTimeout => too_late(word),
             _ => bad_gateway(word),
         }
     }
@@ -457,6 +456,10 @@ fn not_found() -> Refusal {
 fn unavailable(word: &'static str) -> Refusal {
     let detail = "What answers this path cannot take the request now. Try again in a moment.";
     Refusal::new(Kind::Unavailable, word, detail).retry_after(COME_AGAIN)
+}
+
+fn too_late(word: &'static str) -> Refusal {
+    Refusal::new(Kind::GatewayTimeout, word, "What answers this path did not do so in time.")
 }
 
 fn bad_gateway(word: &'static str) -> Refusal {
