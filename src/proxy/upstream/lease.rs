@@ -54,13 +54,13 @@ impl Drop for Visit {
 pub struct Lease {
     connection: Connection,
     visit: Visit,
-    _slot: Slot,
+    _slot: Arc<Slot>,
     /// The head of the answer was a failure already.
     has_failed: bool,
 }
 
 impl Lease {
-    pub(super) fn new(connection: Connection, visit: Visit, slot: Slot) -> Self {
+    pub(super) fn new(connection: Connection, visit: Visit, slot: Arc<Slot>) -> Self {
         Self { connection, visit, _slot: slot, has_failed: false }
     }
 

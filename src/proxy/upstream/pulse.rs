@@ -2,11 +2,13 @@
 //! from there: an upload of gigabytes may take long, and a target that has it all may not.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::lease::Slot;
 
 /// The progress of one request's content.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Pulse {
     stopped: AtomicBool,
     /// Who waits for the head of the answer.
     waiter: Mutex<Option<Waker>>,
+    /// The place of the request, which content on its way takes even when the answer is over: it holds a connection.
+    slot: Mutex<Option<Arc<Slot>>>,
 }
 
 impl Default for Pulse {
@@ -37,7 +41,18 @@ impl Pulse {
             failed: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             waiter: Mutex::default(),
+            slot: Mutex::default(),
         }
+    }
+
+    /// Keeps the place of the request until the content is over.
+    pub(super) fn hold(&self, slot: &Arc<Slot>) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(slot));
+    }
+
+    /// The content is over, or nobody sends it any more.
+    pub(super) fn let_go(&self) {
+        drop(self.slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Some of the content was read.
@@ -50,11 +65,13 @@ impl Pulse {
     pub fn end(&self) {
         self.bump();
         self.ended.store(true, Ordering::Release);
+        self.let_go();
     }
 
     /// The content failed: the client went away, or sent too much or too slowly. The target is not to blame for what follows.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Release);
+        self.let_go();
     }
 
     /// Nobody is to wait for the answer any more. Content that the target does not take is not read, so this cannot be told

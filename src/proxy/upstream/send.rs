@@ -62,13 +62,33 @@ struct Failure {
 impl Core {
     pub(super) async fn send(
         self: &Arc<Self>,
-        mut request: Request<Body>,
+        request: Request<Body>,
         affinity: u64,
         limits: SendLimits,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let Some(slot) = Slot::enter(&self.counters, self.settings.max_requests) else {
             return Err(SendError::Overloaded);
         };
+        let slot = Arc::new(slot);
+        let Some(progress) = &limits.progress else {
+            return self.send_in(slot, request, affinity, &limits).await;
+        };
+        progress.hold(&slot);
+        let sent = self.send_in(slot, request, affinity, &limits).await;
+        if sent.is_err() {
+            progress.let_go();
+        }
+        sent
+    }
+
+    /// Sends a request that has a place.
+    async fn send_in(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        mut request: Request<Body>,
+        affinity: u64,
+        limits: &SendLimits,
+    ) -> Result<Response<UpstreamBody>, SendError> {
         self.budget.deposit();
         self.have_addresses().await;
         let upgrade = request.extensions_mut().remove::<WantsUpgrade>().is_some();
@@ -80,7 +100,7 @@ impl Core {
         let turn = self.next_turn();
         let mut endpoint = self.choose(turn, affinity, &tried).ok_or(SendError::AllDown)?;
         loop {
-            let failure = match attempt(&endpoint, request, upgrade, &limits).await {
+            let failure = match attempt(&endpoint, request, upgrade, limits).await {
                 Ok((response, connection, visit)) => {
                     return answer(response, Lease::new(connection, visit, slot), upgrade);
                 }
