@@ -1,8 +1,10 @@
 //! Faults that lie between routes: two for one request, one that no request reaches, one that leads nowhere.
 
+use std::collections::HashMap;
+
 use super::reader::Reader;
 use super::routing::Route;
-use crate::ids::UpstreamId;
+use crate::ids::{RouteId, UpstreamId};
 use crate::routes::{HostPattern, Pattern};
 
 /// Paths that the gateway answers itself (CONTRACT §1, §2, §7), on every host and before all routes.
@@ -20,30 +22,41 @@ const BUILT_IN: [&str; 9] = [
 
 /// Checks routes against one another, against the gateway's own paths and against the upstreams there are.
 pub(super) fn routes(routes: &[Route], upstreams: &[UpstreamId], reader: &mut Reader) {
+    let built_in: Vec<Pattern> = BUILT_IN.iter().filter_map(|own| own.parse().ok()).collect();
+    let mut by_id: HashMap<&RouteId, usize> = HashMap::new();
+    // By host and shape of the path; every host is a host of its own here, since named ones go before it.
+    let mut by_place: HashMap<(Option<&HostPattern>, String), Vec<usize>> = HashMap::new();
     for (index, route) in routes.iter().enumerate() {
-        let earlier = &routes[..index];
         if let Some(id) = &route.id
-            && let Some(twin) = earlier.iter().position(|other| other.id.as_ref() == Some(id))
+            && let Some(twin) = by_id.get(id)
         {
             let problem = format!("{:?} is the id of routes[{twin}] too", id.as_str());
             reader.object(&format!("routes[{index}].id"), problem, "give each route an id of its own");
+        }
+        if let Some(id) = &route.id {
+            by_id.entry(id).or_insert(index);
         }
         repeated_methods(index, route, reader);
         repeated_hosts(index, route, reader);
         leads_somewhere(index, route, upstreams, reader);
         let Some(path) = &route.path else { continue };
         stripped(index, path, route, reader);
-        if let Some(own) = BUILT_IN.iter().find(|own| own.parse::<Pattern>().is_ok_and(|own| own.covers(path))) {
+        if let Some(own) = built_in.iter().find(|own| own.covers(path)) {
             let problem = format!("\"{path}\" is within \"{own}\", which the gateway answers itself");
             reader.object(&format!("routes[{index}].path"), problem, "choose another path: no request would come here");
             continue;
         }
-        let clash = earlier.iter().position(|other| {
-            share_a_method(&route.methods, &other.methods)
-                && share_a_host(&route.hosts, &other.hosts)
-                && other.path.as_ref().is_some_and(|other| path.is_same(other))
-        });
-        if let (Some(other), true) = (clash, reader.is_sound(&format!("routes[{index}].hosts"))) {
+        let hosts = if route.hosts.is_empty() { vec![None] } else { route.hosts.iter().map(Some).collect() };
+        let mut clash: Option<usize> = None;
+        for host in hosts {
+            let neighbours = by_place.entry((host, path.shape())).or_default();
+            let twin = neighbours.iter().find(|other| share_a_method(&route.methods, &routes[**other].methods));
+            clash = clash.into_iter().chain(twin.copied()).min();
+            neighbours.push(index);
+        }
+        if let (Some(other), true) =
+            (clash.filter(|other| *other != index), reader.is_sound(&format!("routes[{index}].hosts")))
+        {
             let problem = format!("\"{path}\" is the path of routes[{other}] too, for the same hosts and methods");
             let remedy = "a request must have one route: change a path, or give each its own hosts or methods";
             reader.object(&format!("routes[{index}].path"), problem, remedy);
@@ -101,9 +114,4 @@ fn stripped(index: usize, path: &Pattern, route: &Route, reader: &mut Reader) {
 
 fn share_a_method(a: &[String], b: &[String]) -> bool {
     a.is_empty() || b.is_empty() || a.iter().any(|method| b.contains(method))
-}
-
-/// Routes of some hosts and routes of every host do not clash: the former go first.
-fn share_a_host(a: &[HostPattern], b: &[HostPattern]) -> bool {
-    (a.is_empty() && b.is_empty()) || a.iter().any(|host| b.contains(host))
 }

@@ -66,6 +66,12 @@ pub fn of_authority(authority: &str) -> Cow<'_, str> {
         _ => authority,
     };
     let host = host.strip_suffix('.').unwrap_or(host);
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return match address.parse::<Ipv6Addr>() {
+            Ok(address) => Cow::Owned(format!("[{address}]")),
+            Err(_) => Cow::Borrowed(host),
+        };
+    }
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
@@ -74,7 +80,7 @@ pub fn of_authority(authority: &str) -> Cow<'_, str> {
 }
 
 /// A host that a route answers: a name or address, or `*.` and a name for every host below that name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPattern(Box<str>);
 
 impl HostPattern {
@@ -118,7 +124,11 @@ impl FromStr for HostPattern {
         };
         let is_name = name.len() <= 253 && name.split('.').all(is_label);
         let is_address = text.starts_with('[') && text.ends_with(']') && is_authority(text.as_bytes());
-        if is_name || is_address { Ok(Self(text.to_ascii_lowercase().into())) } else { Err(InvalidHost) }
+        match (is_name, is_address) {
+            (true, _) => Ok(Self(text.to_ascii_lowercase().into())),
+            (_, true) => Ok(Self(of_authority(text).into())),
+            (false, false) => Err(InvalidHost),
+        }
     }
 }
 
@@ -161,6 +171,7 @@ mod tests {
             ("a.example.:80", "a.example"),
             ("[::1]:8443", "[::1]"),
             ("[FE80::1]", "[fe80::1]"),
+            ("[0:0:0:0:0:0:0:1]:443", "[::1]"),
             ("x:", "x"),
         ] {
             assert_eq!(of_authority(authority), host);

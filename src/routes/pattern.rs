@@ -156,6 +156,20 @@ impl Pattern {
         self.and_below
     }
 
+    /// The pattern without the names of its parameters: two that are alike in this match the very same paths.
+    pub fn shape(&self) -> String {
+        let mut shape = String::new();
+        for segment in &self.segments {
+            shape.push('/');
+            shape.push_str(match segment {
+                Segment::Literal(text) => text,
+                Segment::Parameter(_) => "{}",
+            });
+        }
+        shape.push_str(if self.and_below { "/*" } else { "" });
+        shape
+    }
+
     /// Whether both match the very same paths: they differ in the names of parameters at most.
     pub fn is_same(&self, other: &Self) -> bool {
         self.and_below == other.and_below

@@ -4,7 +4,7 @@
 //!
 //! 1. The gateway's own paths, on every host.
 //! 2. The host: a route that names it, then one with the longest `*.` name that fits, then one of every host.
-//! 3. The path: segment by segment, a literal before a parameter before all below.
+//! 3. The path: segment by segment, a literal before a parameter before all below. A slash at its end does not count.
 //! 4. The method, among routes of the same host and pattern. It is no reason to look on: where the most specific pattern
 //!    does not have it, the answer is 405.
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::contract::Contract;
 use super::path::Ambiguous;
 use super::pattern::Pattern;
-use super::tree::{Leaf, Tree};
+use super::tree::{Leaf, Slash, Tree};
 use super::{Destination, Forwarding, HostPattern, Resource, RouteSettings};
 use crate::groups::demo;
 use crate::ids::{GroupId, RouteId};
@@ -238,16 +238,21 @@ impl RouteTable {
         &mut self.of_suffixes[at].1
     }
 
-    /// Says for every route what a 405 allows.
+    /// Says for every route what a 405 allows: what all routes of its pattern have, on any of its hosts.
     fn finished(mut self) -> Self {
+        let mut siblings: HashMap<String, Vec<usize>> = HashMap::new();
+        for route in &self.routes {
+            siblings.entry(route.path.shape()).or_default().push(route.index);
+        }
         for index in 0..self.routes.len() {
             let route = &self.routes[index];
-            let is_sibling = |other: &&Route| {
-                other.path.is_same(&route.path)
-                    && (other.hosts == route.hosts || other.hosts.iter().any(|host| route.hosts.contains(host)))
+            let shares_a_host = |other: &&usize| {
+                let hosts = &self.routes[**other].hosts;
+                hosts == &route.hosts || hosts.iter().any(|host| route.hosts.contains(host))
             };
+            let of_pattern = siblings.get(&route.path.shape()).map_or(&[][..], Vec::as_slice);
             let mut allow: Vec<&str> = Vec::new();
-            for method in self.routes.iter().filter(is_sibling).flat_map(|sibling| &sibling.methods) {
+            for method in of_pattern.iter().filter(shares_a_host).flat_map(|other| &self.routes[*other].methods) {
                 if !allow.contains(&&**method) {
                     allow.push(method);
                 }
@@ -278,7 +283,7 @@ impl RouteTable {
     /// ([`of_authority`](super::host::of_authority), [`normalise`](super::normalise)). Where a pattern matches and has not
     /// the method, one of its routes all the same: [`Route::answers`] says so.
     pub fn find(&self, host: &str, path: &str, method: &str) -> Option<&Route> {
-        match self.built_in.find(path) {
+        match self.built_in.find(path, Slash::Counts) {
             Some(leaf) => Some(self.one_of(leaf, method)),
             None => self.find_configured(host, path, method),
         }
@@ -286,13 +291,13 @@ impl RouteTable {
 
     /// The same among the configured routes alone.
     pub fn find_configured(&self, host: &str, path: &str, method: &str) -> Option<&Route> {
-        let of_host = self.of_hosts.get(host).and_then(|tree| tree.find(path));
+        let of_host = self.of_hosts.get(host).and_then(|tree| tree.find(path, Slash::Ignored));
         let of_suffix = || {
             let fitting =
                 self.of_suffixes.iter().filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(&**suffix));
-            fitting.into_iter().find_map(|(_, tree)| tree.find(path))
+            fitting.into_iter().find_map(|(_, tree)| tree.find(path, Slash::Ignored))
         };
-        let leaf = of_host.or_else(of_suffix).or_else(|| self.of_every_host.find(path))?;
+        let leaf = of_host.or_else(of_suffix).or_else(|| self.of_every_host.find(path, Slash::Ignored))?;
         Some(self.one_of(leaf, method))
     }
 
