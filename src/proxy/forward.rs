@@ -36,6 +36,13 @@ const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
+/// By these some frameworks take another method than the request's.
+const OTHER_METHODS: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
 /// How soon it may be worth to come again after an upstream could not take a request.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
@@ -182,6 +189,9 @@ impl Passage<'_> {
         let affinity = if settings.balance == Balance::Account { affinity(self.permit) } else { 0 };
         let answer = self.upstream.send(Request::from_parts(head, body), affinity, limits).await;
         let answer = answer.map_err(|error| self.failed(&error, &flow))?;
+        if let Some(ended) = self.ended(&flow) {
+            return Err(ended);
+        }
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(answer, wanted, idle);
         }
@@ -226,6 +236,12 @@ impl Passage<'_> {
             let detail = "The request has passed this gateway too often: an upstream leads back to it.";
             Refusal::new(Kind::LoopDetected, "loop", detail)
         })?;
+        if !self.route.methods.is_empty() {
+            // A method that the route does not have must not come in under another's name.
+            for name in OTHER_METHODS {
+                head.headers.remove(name);
+            }
+        }
         match &self.upstream.settings().host {
             // HTTP/1.0 may name none; then the target's own is put in.
             HostHeader::Client if host.is_empty() => drop(head.headers.remove(HOST)),
@@ -335,6 +351,16 @@ impl Passage<'_> {
         Ok(Response::from_parts(head, Body::empty()))
     }
 
+    /// What the client is told when its token came to its end before there was an answer.
+    fn ended(&self, flow: &Flow) -> Option<Refusal> {
+        let why = match flow.cut()? {
+            Cut::Expired => Invalid::Expired,
+            Cut::Revoked => Invalid::Revoked,
+            Cut::Idle | Cut::Shutdown => return None,
+        };
+        Some(self.proxy.refusals.of(self.permit.ended(why)))
+    }
+
     /// What the client is told of a failure, and the log more.
     fn failed(&self, error: &SendError, flow: &Flow) -> Refusal {
         match (flow.upload_fault(), flow.cut()) {
@@ -343,9 +369,10 @@ impl Passage<'_> {
                 return Refusal::new(Kind::MalformedRequest, "broken_content", "The content broke off.");
             }
             (None, Some(Cut::Idle)) if flow.awaits_client() => return slow_content(),
-            (None, Some(Cut::Expired)) => return self.proxy.refusals.of(self.permit.ended(Invalid::Expired)),
-            (None, Some(Cut::Revoked)) => return self.proxy.refusals.of(self.permit.ended(Invalid::Revoked)),
             _ => {}
+        }
+        if let Some(ended) = self.ended(flow) {
+            return ended;
         }
         if matches!(error, SendError::ResponseTimeout) && flow.awaits_client() {
             return slow_content();

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, FORWARDED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    STRICT_TRANSPORT_SECURITY, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
@@ -258,6 +258,8 @@ pub fn chain(headers: &HeaderMap) -> Option<String> {
 /// says under a name of ours stays: it is behind the guard.
 pub fn homeward(headers: &mut HeaderMap, version: Version) {
     Seen::of(headers).take_off_answer(headers);
+    // The gateway says its own: an upstream that knows nothing of HTTPS must not take it back.
+    headers.remove(STRICT_TRANSPORT_SECURITY);
     headers.append(VIA, via(version));
 }
 

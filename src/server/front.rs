@@ -110,6 +110,8 @@ impl Desk {
 pub enum Arrivals {
     /// By TLS that we end ourselves.
     Direct,
+    /// From other proxies, with questions alone.
+    Questions,
     /// By TLS that a trusted proxy ended.
     Proxied(Arc<TrustedProxies>, ForwardedHeader, Arc<Exposure>),
 }
@@ -227,7 +229,9 @@ where
             if asker.is_none() {
                 authorizations(&head, &route)?;
             }
-            only_decisions(peer, &route)?;
+            if matches!(self.front.arrivals, Arrivals::Questions) {
+                only_decisions(&route)?;
+            }
             let normalised = match path {
                 Cow::Borrowed(_) => None,
                 Cow::Owned(path) => Some(path.into_boxed_str()),
@@ -334,16 +338,18 @@ fn authorizations(head: &http::request::Parts, route: &Located) -> Result<(), Re
     Err(Refusal::new(kind, "several_authorizations", "There is more than one Authorization header."))
 }
 
-/// The Unix socket is there for other proxies' questions. Anything else would be plain HTTP.
-fn only_decisions(peer: Peer, route: &Located) -> Result<(), Refusal> {
+/// The Unix socket and the listener for gRPC are there for other proxies' questions. By the socket, anything else would be plain
+/// HTTP.
+fn only_decisions(route: &Located) -> Result<(), Refusal> {
     let target = route.route().map(|route| route.target);
     let is_decision =
         matches!(target, Some(Target::ForwardAuth(_) | Target::Check | Target::HealthLive | Target::HealthReady));
-    if peer != Peer::Unix || is_decision {
+    if is_decision {
         return Ok(());
     }
-    let detail = "This socket answers /authz/… and /health/… alone. Everything else is served by HTTPS.";
-    Err(Refusal::new(Kind::HttpsRequired, "unix_socket", detail))
+    let detail =
+        "Only other proxies' questions and /health/… are answered here. Everything else is at the HTTPS listener.";
+    Err(Refusal::new(Kind::HttpsRequired, "only_questions", detail))
 }
 
 /// A request until its line is written.

@@ -304,9 +304,9 @@ impl Gateway {
         running.serve(https, door.clone(), entrance(&main_desk, Arrivals::Direct));
         running.serve(admin, door.clone(), entrance(&admin_desk, Arrivals::Direct));
         if let Some(listener) = grpc {
-            running.serve(listener, door, entrance(&main_desk, Arrivals::Direct));
+            running.serve(listener, door, entrance(&main_desk, Arrivals::Questions));
         }
-        let socket = socket.map(|bound| running.serve_unix(bound, entrance(&main_desk, Arrivals::Direct)));
+        let socket = socket.map(|bound| running.serve_unix(bound, entrance(&main_desk, Arrivals::Questions)));
         if let (Some(listener), Some(settings)) = (behind_proxy, &config.server.behind_proxy) {
             let trusted = Arc::new(TrustedProxies::new(&settings.trusted));
             running.serve(
@@ -440,17 +440,19 @@ impl Gateway {
         // Requests that are decided by the old routes must find where they lead, until there are none any more.
         let is_gone = |old: &&UpstreamSettings| new.upstreams.iter().all(|upstream| upstream.id != old.id);
         let gone: Vec<UpstreamSettings> = config.upstreams.iter().filter(is_gone).cloned().collect();
+        // Made before either is in force: what an upstream's name leads to must not change long before who may go there.
+        let site =
+            (new.routes != config.routes).then(|| Site::new(route_table(&new.routes, &config), &self.doors.metrics));
         upstreams.reload(&[new.upstreams.as_slice(), &gone].concat())?;
-        if new.routes != config.routes {
-            let table = route_table(&new.routes, &config);
-            self.desk.replace(Site::new(table, &self.doors.metrics));
+        if let Some(site) = site {
+            self.desk.replace(site);
+        }
+        if let (Some(door), Some(settings)) = (&self.doors.forward_auth, &new.forward_auth) {
+            door.trust(settings);
         }
         if !gone.is_empty() {
             tokio::time::sleep(LINGER).await;
             upstreams.reload(&new.upstreams)?;
-        }
-        if let (Some(door), Some(settings)) = (&self.doors.forward_auth, &new.forward_auth) {
-            door.trust(settings);
         }
         self.connections.set(&new.limits);
         self.credentials.set_failures(new.credentials.failures_per_address, new.credentials.failures_per_user);

@@ -7,6 +7,8 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
 
 use axum_server::Handle;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::net::UnixListener;
 
 /// Whoever is of the group may ask. The folder's own mode may narrow that.
@@ -48,7 +50,11 @@ impl Bound {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let listener = UnixListener::bind(path)?;
+        // From its first moment nobody else may connect.
+        let before = umask(Mode::from_raw_mode(0o777 & !MODE));
+        let bound = UnixListener::bind(path);
+        umask(before);
+        let listener = bound?;
         let file = SocketFile(path.to_owned());
         fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
         Ok(Self { listener, file })

@@ -44,7 +44,7 @@ local function question(txn, name)
         ["x-original-method"] = { txn.f:method() },
         -- As the client sent it, path and query; over HTTP/2 a whole URL may stand here, and only its path is meant.
         ["x-original-uri"] = { txn.f:pathq() },
-        ["x-forwarded-host"] = { txn.f:req_hdr("host") or "" },
+        ["x-forwarded-host"] = { txn.f:req_fhdr("host") or "" },
         ["x-forwarded-proto"] = { txn.f:ssl_fc() == 1 and "https" or "http" },
         ["x-forwarded-for"] = { txn.f:src() },
     }
