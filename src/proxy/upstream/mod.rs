@@ -18,7 +18,6 @@ use crate::ids::UpstreamId;
 mod background;
 mod balance;
 mod connect;
-mod copy;
 mod core;
 mod ejection;
 mod endpoint;

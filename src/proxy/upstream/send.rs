@@ -16,13 +16,12 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Parts, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{Instant, sleep_until};
 
-use super::copy::Copy;
 use super::core::Core;
 use super::endpoint::Endpoint;
 use super::error::SendError;
@@ -57,6 +56,27 @@ struct Failure {
     unsent: Option<Request<Body>>,
     /// Whether the endpoint is to blame.
     blame: bool,
+}
+
+/// A copy of a request without content.
+struct Copy {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Copy {
+    fn of(request: &Request<Body>) -> Self {
+        Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() }
+    }
+
+    fn request(&self) -> Request<Body> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
 }
 
 impl Core {
