@@ -13,6 +13,7 @@ mod contract;
 mod endpoints;
 mod faults;
 mod forward_auth;
+mod oauth;
 mod patience;
 mod revocation;
 mod secrets;
