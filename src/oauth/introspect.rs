@@ -32,7 +32,13 @@ impl IntrospectionEndpoint {
     /// Answers a request.
     pub async fn respond(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
         match self.questions.take(exchange, request).await {
-            Ok(subject) => private_json(described(subject.as_ref()).to_string()),
+            Ok(subject) => {
+                let said = described(subject.as_ref());
+                if let Some(subject) = subject {
+                    subject.answered(exchange);
+                }
+                private_json(said.to_string())
+            }
             Err(error) => error.into_response(exchange),
         }
     }

@@ -55,6 +55,18 @@ pub struct Subject {
     pub session: Session,
     /// Who asks looks after all accounts.
     pub by_operator: bool,
+    /// It is of the asker's own account.
+    pub is_own: bool,
+}
+
+impl Subject {
+    /// It was answered: the request log may name the token's account where that is the asker.
+    pub fn answered(&self, exchange: &Exchange) {
+        if self.is_own {
+            let who = (Arc::clone(self.session.principal()), self.session.id());
+            exchange.note(Verdict { reason: None, who: Some(who) });
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -93,10 +105,7 @@ impl Questions {
         })?;
         let Ok(session) = self.0.gate.examine(jwt.as_bytes(), self.0.gate.clock().now()) else { return Ok(None) };
         let is_own = *session.principal().account() == asker.account;
-        if is_own {
-            exchange.note(Verdict { reason: None, who: Some((Arc::clone(session.principal()), session.id())) });
-        }
-        let subject = Subject { jwt: Secret::from(jwt), session, by_operator: asker.is_operator };
+        let subject = Subject { jwt: Secret::from(jwt), session, by_operator: asker.is_operator, is_own };
         Ok((is_own || asker.is_operator).then_some(subject))
     }
 

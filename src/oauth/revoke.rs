@@ -57,6 +57,7 @@ impl RevocationEndpoint {
                 tracing::error!(error, token.id = %id, "a token could not be revoked");
                 return Err(Stop::away("The token could not be revoked now"));
             }
+            subject.answered(exchange);
         }
         let mut response = Response::new(Body::empty());
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -281,7 +281,15 @@ async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
             let gateway = Arc::clone(&gateway);
             tokio::spawn(async move {
                 let user = ["acme", "nobody"][n % 2];
-                gateway.get("/token").basic(user, &format!("wrong {n}")).await
+                let wrong = format!("wrong {n}");
+                let by_form = n % 4 > 1;
+                let answer = match by_form {
+                    true => {
+                        gateway.post("/token").form(&[("grant_type", "client_credentials")]).basic(user, &wrong).await
+                    }
+                    false => gateway.get("/token").basic(user, &wrong).await,
+                };
+                (by_form, answer)
             })
         })
         .collect();
@@ -294,17 +302,18 @@ async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
     assert!(served > 0);
     let (mut refused, mut wrong) = (0, 0);
     for call in flood {
-        let answer = call.await.expect("no panic");
-        match answer.status {
-            503 => {
-                answer.problem(503, "unavailable");
-                assert_eq!(answer.header("retry-after"), Some("1"));
-                refused += 1;
-            }
-            _ => {
-                answer.problem(401, "invalid-credentials");
-                wrong += 1;
-            }
+        let (by_form, answer) = call.await.expect("no panic");
+        match (answer.status, by_form) {
+            (503, true) => drop(answer.oauth_error(503, "temporarily_unavailable")),
+            (503, false) => drop(answer.problem(503, "unavailable")),
+            (_, true) => drop(answer.oauth_error(401, "invalid_client")),
+            (_, false) => drop(answer.problem(401, "invalid-credentials")),
+        }
+        if answer.status == 503 {
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            refused += 1;
+        } else {
+            wrong += 1;
         }
     }
     assert!(refused > 0 && wrong > 0, "{refused} refused, {wrong} wrong");
