@@ -92,9 +92,12 @@ impl Questions {
             .await
             .map_err(|refusal| OAuthError::of_content(&refusal))?;
         let is_form = form::is_form(&head.headers);
-        // What is no form has no parameters. Who asks is looked at first all the same.
-        let form = if is_form { Form::parse(&content) } else { Ok(Form::default()) }
-            .map_err(|why| OAuthError::new(Code::InvalidRequest, why.word(), why.description()))?;
+        let form = match is_form {
+            true => Form::parse(&content),
+            // It has no parameters. Who asks is looked at first all the same.
+            false => Ok(Form::default()),
+        };
+        let form = form.map_err(|why| OAuthError::new(Code::InvalidRequest, why.word(), why.description()))?;
         let asker = self.asker(exchange, &head, &form).await?;
         let jwt = form.get("token").ok_or_else(|| {
             let description = match is_form {

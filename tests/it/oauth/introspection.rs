@@ -109,6 +109,25 @@ async fn what_the_gate_would_refuse_is_not_active() {
     inactive(&ask(gateway, &token).key(&scene.key).await);
 }
 
+/// Wherever a character is changed, introspection and the guard are of one mind.
+#[tokio::test]
+async fn introspection_and_the_guard_never_differ() {
+    let scene = Scene::start().await;
+    let gateway = &scene.gateway;
+    let token = gateway.token(&scene.key).await;
+    let mut good = 0;
+    for at in (1..token.len()).step_by(5).chain([token.len() - 2, token.len() - 1]) {
+        let mut changed = token.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'Q' } else { b'A' };
+        for candidate in [String::from_utf8(changed).expect("ASCII"), token[..at].to_owned(), token.clone()] {
+            let active = answered(&ask(gateway, &candidate).key(&scene.key).await)["active"] == true;
+            assert_eq!(active, scene.is_alive(&candidate).await, "{at}");
+            good += u32::from(active);
+        }
+    }
+    assert!(good > 100, "{good}: the one that is as it was");
+}
+
 #[tokio::test]
 async fn a_token_of_somebody_else_is_as_good_as_none_unless_an_operator_asks() {
     let scene = Scene::start().await;
