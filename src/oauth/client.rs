@@ -37,7 +37,7 @@ impl Clients {
     }
 
     /// The challenge of a 401.
-    pub fn challenge(&self) -> &HeaderValue {
+    pub(super) fn challenge(&self) -> &HeaderValue {
         &self.challenge
     }
 
@@ -45,7 +45,7 @@ impl Clients {
     ///
     /// # Errors
     /// [`Stop::NotSpecified`].
-    pub fn plain(&self, headers: &HeaderMap) -> Result<Presented, Stop> {
+    pub(super) fn plain(&self, headers: &HeaderMap) -> Result<Presented, Stop> {
         headers
             .get(AUTHORIZATION)
             .ok_or(NotSpecified::NoHeader)
@@ -57,7 +57,7 @@ impl Clients {
     ///
     /// # Errors
     /// [`Stop`].
-    pub async fn verified(&self, presented: Presented, from: IpAddr) -> Result<Grant, Stop> {
+    pub(super) async fn verified(&self, presented: Presented, from: IpAddr) -> Result<Grant, Stop> {
         Stop::unless_verified(self.credentials.verify(presented, from).await)
     }
 
@@ -65,7 +65,12 @@ impl Clients {
     ///
     /// # Errors
     /// `invalid_client`, `invalid_request` when there are two, or what came in between.
-    pub async fn authenticate(&self, headers: &HeaderMap, form: &Form, from: IpAddr) -> Result<Grant, OAuthError> {
+    pub(super) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        form: &Form,
+        from: IpAddr,
+    ) -> Result<Grant, OAuthError> {
         let presented = presented(headers, form, self.credentials.prefix()).map_err(|unread| match unread {
             Unread::NotSpecified(why) => Stop::NotSpecified(why).oauth(&self.challenge),
             Unread::Several => {

@@ -86,7 +86,11 @@ impl Questions {
     ///
     /// # Errors
     /// When it cannot be read, or who asks is not known.
-    pub async fn take(&self, exchange: &Exchange, request: Request<Body>) -> Result<Option<Subject>, OAuthError> {
+    pub(super) async fn take(
+        &self,
+        exchange: &Exchange,
+        request: Request<Body>,
+    ) -> Result<Option<Subject>, OAuthError> {
         let (head, body) = request.into_parts();
         let content = read_body(body, self.0.body_bytes, self.0.body_timeout)
             .await
