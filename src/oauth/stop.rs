@@ -91,6 +91,10 @@ impl Stop {
             OAuthError::new(Code::InvalidClient, reason, description).challenge(challenge.clone())
         };
         match self {
+            // There are clients that send Latin-1. Who is told so need not look for a typing error.
+            Self::NotSpecified(why @ NotSpecified::NotUtf8) => {
+                invalid_client(why.word(), "The credentials are not UTF-8")
+            }
             Self::NotSpecified(why) => invalid_client(
                 why.word(),
                 "Authenticate by HTTP Basic, or with client_id and client_secret in the form",

@@ -180,6 +180,9 @@ async fn who_authenticates_twice_is_refused_and_whose_header_is_no_good_is_chall
             assert!(answer.challenge().starts_with("Basic "), "{header}");
         }
         grant(&scene.gateway, &[], http).basic("acme", "wrong").await.oauth_error(401, "invalid_client");
+        // Base64 of `acme:w\xf6rd`, as a client sends it that writes Latin-1.
+        let latin = grant(&scene.gateway, &[], http).header("authorization", "Basic YWNtZTp39nJk").await;
+        assert_eq!(latin.oauth_error(401, "invalid_client"), "The credentials are not UTF-8");
     }
 }
 
