@@ -17,7 +17,7 @@ use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use http::request::Parts;
 use http::{HeaderMap, Request, Version};
-use keybearer::access::{self, Gate, Permit, Presented, identity_headers};
+use keybearer::access::{self, Gate, Permit, Presented, Refusals, identity_headers};
 use keybearer::client_addr::Peer;
 use keybearer::clock::{Clock, ManualClock, Timestamp};
 use keybearer::exchange::{Exchange, Located, Received};
@@ -184,7 +184,12 @@ fn onward(c: &mut Criterion) {
 fn forward_auth(c: &mut Criterion) {
     let house = House::new();
     let (access, prefix) = (access::Settings::default(), KeyPrefix::default());
-    let door = ForwardAuth::new(&forward_auth::Settings::default(), Arc::clone(&house.gate), &access, prefix);
+    let door = ForwardAuth::new(
+        &forward_auth::Settings::default(),
+        Arc::clone(&house.gate),
+        Arc::new(Refusals::new(&access, None)),
+        prefix,
+    );
     let table = Arc::new(table());
     let head = house.head(
         Contract::AuthRequest.path(),

@@ -12,7 +12,7 @@ use crate::ids::{GroupId, TokenId};
 use crate::limits::{Limiter, Rate};
 use crate::registry::{Digest, Lookup, Principal, Registry, Session};
 use crate::routes::Audience;
-use crate::tokens::{Invalid, LARGEST, Verifier};
+use crate::tokens::{Invalid, LARGEST, Token, Verifier};
 use crate::{client_addr, credentials};
 
 /// Client addresses whose use of the Demo group is counted at once.
@@ -157,10 +157,6 @@ impl Gate {
         now: Timestamp,
     ) -> Result<Permit, Denial> {
         let session = self.authenticate(presented, now)?;
-        if session.principal().is_demo() && !self.demo_is_open {
-            // A token of the time when it was open, still within its life.
-            return Err(Denial::Invalid { why: Invalid::Revoked, session: Some(session) });
-        }
         if *audience == Audience::Licensed && session.principal().is_demo() {
             return Err(Denial::Scope { missing: None, session });
         }
@@ -184,25 +180,49 @@ impl Gate {
 
     /// The session of a presented token: by its digest when it is known here, by its signature when not.
     fn authenticate(&self, presented: Presented<'_>, now: Timestamp) -> Result<Session, Denial> {
-        let refused = |why, session| Denial::Invalid { why, session };
         let jwt = match presented {
             Presented::Bearer(jwt) => jwt,
             Presented::Nothing => return Err(Denial::Missing { in_query: false }),
             Presented::InQuery => return Err(Denial::Missing { in_query: true }),
         };
+        let session = self.known(jwt, now, |digest, token| self.registry.admit(digest, token, now));
+        session.map_err(|(why, session)| Denial::Invalid { why, session })
+    }
+
+    /// Whether a token would be let through now, wherever that may be, and as whose: the judgement of [`Gate::decide`], but
+    /// the token is not taken into the registry, and nothing is charged for it.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn examine(&self, jwt: &[u8], now: Timestamp) -> Result<Session, Invalid> {
+        self.known(jwt, now, |_, token| self.registry.regard(token)).map_err(|(why, _)| why)
+    }
+
+    /// `unseen` makes a session of a good token that the registry does not have; `None` when it was revoked.
+    fn known(
+        &self,
+        jwt: &[u8],
+        now: Timestamp,
+        unseen: impl FnOnce(Digest, &Token) -> Option<Session>,
+    ) -> Result<Session, (Invalid, Option<Session>)> {
         if jwt.len() > LARGEST {
-            return Err(refused(Invalid::TooLarge, None));
+            return Err((Invalid::TooLarge, None));
         }
         let digest = Digest::of(jwt);
-        match self.registry.look_up(&digest, now) {
-            Lookup::Live(session) => Ok(session),
-            Lookup::Expired(session) => Err(refused(Invalid::Expired, Some(session))),
-            Lookup::Revoked(session) => Err(refused(Invalid::Revoked, Some(session))),
+        let session = match self.registry.look_up(&digest, now) {
+            Lookup::Live(session) => session,
+            Lookup::Expired(session) => return Err((Invalid::Expired, Some(session))),
+            Lookup::Revoked(session) => return Err((Invalid::Revoked, Some(session))),
             Lookup::Unknown => {
-                let token = self.verifier.verify(jwt, now).map_err(|why| refused(why, None))?;
-                self.registry.admit(digest, &token, now).ok_or(refused(Invalid::Revoked, None))
+                let token = self.verifier.verify(jwt, now).map_err(|why| (why, None))?;
+                unseen(digest, &token).ok_or((Invalid::Revoked, None))?
             }
+        };
+        if session.principal().is_demo() && !self.demo_is_open {
+            // A token of the time when it was open, still within its life.
+            return Err((Invalid::Revoked, Some(session)));
         }
+        Ok(session)
     }
 
     /// How the token behind `permit` came to its end, for what goes on after its request was let through. One that has

@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{Gate, Presented, Refusals, Settings};
+use super::{Gate, Presented, Refusals};
 use crate::exchange::{Exchange, Refusal};
 use crate::problem::Kind;
 use crate::routes::Audience;
@@ -27,13 +27,13 @@ pub struct RequireAccess {
 #[derive(Debug)]
 struct Shared {
     gate: Arc<Gate>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
 }
 
 impl RequireAccess {
     /// A layer that asks `gate`.
-    pub fn new(gate: Arc<Gate>, settings: &Settings) -> Self {
-        Self { shared: Arc::new(Shared { gate, refusals: Refusals::new(settings) }) }
+    pub fn new(gate: Arc<Gate>, refusals: Arc<Refusals>) -> Self {
+        Self { shared: Arc::new(Shared { gate, refusals }) }
     }
 }
 

@@ -10,21 +10,40 @@ use crate::ids::GroupId;
 use crate::problem::Kind;
 use crate::tokens::Invalid;
 
+/// The longest URL that a challenge names: proxies that ask have small buffers for the header sections of answers.
+const LONGEST_URL: usize = 512;
+
 /// Turns denials into refusals.
 #[derive(Debug)]
 pub struct Refusals {
     contact: Option<String>,
+    realm: String,
+    /// The last parameter of every challenge, where there is one.
+    metadata: String,
     /// RFC 6750 §3.1: without a token, the challenge has no `error`.
     bare_challenge: HeaderValue,
-    realm: String,
 }
 
 impl Refusals {
-    /// Refusals in the realm of `settings`.
-    pub fn new(settings: &Settings) -> Self {
+    /// Refusals in the realm of `settings`. Their challenges say where the metadata of what they guard is (RFC 9728 §5.1),
+    /// when that is at a URL.
+    pub fn new(settings: &Settings, metadata: Option<&str>) -> Self {
+        let metadata = metadata
+            .filter(|url| url.len() <= LONGEST_URL)
+            .map(|url| format!(", resource_metadata=\"{}\"", quotable(url)))
+            .unwrap_or_default();
         let realm = quotable(&settings.realm);
-        let bare_challenge = challenge(&format!("Bearer realm=\"{realm}\""));
-        Self { contact: settings.contact.clone(), bare_challenge, realm }
+        let bare_challenge = challenge(&format!("Bearer realm=\"{realm}\"{metadata}"));
+        Self { contact: settings.contact.clone(), realm, metadata, bare_challenge }
+    }
+
+    /// The challenge to who presented a token that is not valid (RFC 6750 §3.1).
+    pub fn invalid_token(&self, why: Invalid) -> HeaderValue {
+        self.challenge(&format!("error=\"invalid_token\", error_description=\"{}\"", why.description()))
+    }
+
+    fn challenge(&self, error: &str) -> HeaderValue {
+        challenge(&format!("Bearer realm=\"{}\", {error}{}", self.realm, self.metadata))
     }
 
     /// The refusal of `denial`, with its challenge where it has one.
@@ -47,10 +66,7 @@ impl Refusals {
                     Invalid::Expired | Invalid::Revoked => format!("{description}. Get a new one at /token."),
                     _ => format!("{description}."),
                 };
-                let challenge = challenge(&format!(
-                    "Bearer realm=\"{}\", error=\"invalid_token\", error_description=\"{description}\"",
-                    self.realm
-                ));
+                let challenge = self.invalid_token(why);
                 let refusal = Refusal::new(Kind::InvalidToken, why.word(), detail).challenge(challenge);
                 match session {
                     Some(session) => refusal.of(Arc::clone(session.principal()), session.id()),
@@ -65,8 +81,7 @@ impl Refusals {
                     }
                     None => (format!("The Demo group does not reach this. {ask}"), String::new()),
                 };
-                let challenge =
-                    challenge(&format!("Bearer realm=\"{}\", error=\"insufficient_scope\"{scope}", self.realm));
+                let challenge = self.challenge(&format!("error=\"insufficient_scope\"{scope}"));
                 let missing = missing.as_ref().map(GroupId::as_str);
                 Refusal::new(Kind::InsufficientScope, "insufficient_scope", detail)
                     .licence(missing, self.contact.as_deref())

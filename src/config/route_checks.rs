@@ -8,9 +8,11 @@ use crate::ids::{RouteId, UpstreamId};
 use crate::routes::{HostPattern, Pattern};
 
 /// Paths that the gateway answers itself (CONTRACT §1, §2, §7), on every host and before all routes.
-const BUILT_IN: [&str; 9] = [
+const BUILT_IN: [&str; 11] = [
     "/",
     "/token",
+    "/introspect",
+    "/revoke",
     "/.well-known/*",
     "/health/*",
     "/demo/*",

@@ -83,6 +83,9 @@ pub enum Presented {
         user_id: String,
         /// The password.
         password: Secret<String>,
+        /// The password in the other reading, where what was sent has two (RFC 6749 §2.3.1). It is one presentation all
+        /// the same.
+        otherwise: Option<Secret<String>>,
     },
     /// Specified, and wrong whatever the store says.
     Wrong(Reason),
@@ -95,19 +98,35 @@ impl Presented {
     /// # Errors
     /// [`NotSpecified`].
     pub fn from_authorization(value: &[u8], prefix: &KeyPrefix) -> Result<Self, NotSpecified> {
+        Self::from_pair(value, |user_id, password| Self::new(user_id, password, prefix))
+    }
+
+    /// The same for who has a reading of his own of the pair.
+    ///
+    /// # Errors
+    /// [`NotSpecified`].
+    pub fn from_pair<T>(
+        value: &[u8],
+        read: impl FnOnce(&str, &str) -> Result<T, NotSpecified>,
+    ) -> Result<T, NotSpecified> {
         let encoded = token68(value, b"basic").ok_or(NotSpecified::OtherScheme)?;
         if encoded.len() > LONGEST * 4 / 3 + 4 {
             return Err(NotSpecified::TooLong);
         }
         let decoded = zeroize::Zeroizing::new(STANDARD.decode(encoded).map_err(|_| NotSpecified::NotBase64)?);
         let text = std::str::from_utf8(&decoded).map_err(|_| NotSpecified::NotUtf8)?;
-        if text.len() > LONGEST {
-            return Err(NotSpecified::TooLong);
-        }
-        if text.chars().any(char::is_control) {
-            return Err(NotSpecified::ControlCharacter);
-        }
+        presentable(text)?;
         let (user_id, password) = text.split_once(':').ok_or(NotSpecified::NoColon)?;
+        read(user_id, password)
+    }
+
+    /// Reads a user-id and a password that did not come as one pair: as [`Presented::new`], with the rules of a pair.
+    ///
+    /// # Errors
+    /// [`NotSpecified`].
+    pub fn from_parts(user_id: &str, password: &str, prefix: &KeyPrefix) -> Result<Self, NotSpecified> {
+        presentable(user_id)?;
+        presentable(password)?;
         Self::new(user_id, password, prefix)
     }
 
@@ -123,7 +142,8 @@ impl Presented {
             if password.is_empty() {
                 return Err(NotSpecified::EmptyPassword);
             }
-            return Ok(Self::Password { user_id: user_id.to_owned(), password: Secret::from(password) });
+            let (user_id, password) = (user_id.to_owned(), Secret::from(password));
+            return Ok(Self::Password { user_id, password, otherwise: None });
         }
         // The key as user-id needs no password. Clients that insist on one send the key's id, and the key as password.
         let key = match (prefix.key_id(user_id), password) {
@@ -137,6 +157,16 @@ impl Presented {
         };
         Ok(key.map_or(Self::Wrong(Reason::MalformedKey), Self::Key))
     }
+}
+
+fn presentable(text: &str) -> Result<(), NotSpecified> {
+    if text.len() > LONGEST {
+        return Err(NotSpecified::TooLong);
+    }
+    if text.chars().any(char::is_control) {
+        return Err(NotSpecified::ControlCharacter);
+    }
+    Ok(())
 }
 
 /// What follows the scheme, when it is this one: `scheme 1*SP token68` (RFC 9110 §11.4).
@@ -164,7 +194,7 @@ mod tests {
 
     fn assert_password(presented: Result<Presented, NotSpecified>, user: &str, secret: &str) {
         match presented {
-            Ok(Presented::Password { user_id, password }) => {
+            Ok(Presented::Password { user_id, password, otherwise: None }) => {
                 assert_eq!((user_id.as_str(), password.expose().as_str()), (user, secret));
             }
             other => panic!("{other:?}"),

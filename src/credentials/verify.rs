@@ -180,7 +180,7 @@ impl Verifier {
     /// Verifies what a caller at `from` presented.
     pub async fn verify(self: &Arc<Self>, presented: Presented, from: IpAddr) -> Outcome {
         let from = client_addr::network(from);
-        let (credential, secret) = match presented {
+        let (credential, secret, otherwise) = match presented {
             Presented::Wrong(reason) => {
                 return match self.by_address.peek(&from, self.clock.now()) {
                     Ok(()) => self.rejected(reason, from, None),
@@ -188,31 +188,61 @@ impl Verifier {
                 };
             }
             Presented::Key(key) if *key.id() == demo::key_id() => return self.verify_demo(&key, from),
-            Presented::Key(key) => (Credential::Key(*key.id()), key.secret().clone()),
-            Presented::Password { user_id, password } => match user_id.parse() {
-                Ok(name) => (Credential::Password(name), password),
+            Presented::Key(key) => (Credential::Key(*key.id()), key.secret().clone(), None),
+            Presented::Password { user_id, password, otherwise } => match user_id.parse() {
+                Ok(name) => (Credential::Password(name), password, otherwise),
                 Err(_) => return self.reject_unknown(&user_id, password, from).await,
             },
         };
-        // A revocation may arrive while the records are read. It is rare, and then they are read once more.
+        let (secret, otherwise) = match otherwise {
+            // The one that was right before is likely to be right again, and costs no hash.
+            Some(other) if self.is_remembered(&credential, &other) => (other, Some(secret)),
+            otherwise => (secret, otherwise),
+        };
+        let mut ended = self.attempt(&credential, secret, from).await;
+        // Tried where there is no such account as well, so that the time says nothing of that.
+        if let (Err((Stop::Rejected(_), Some(_))), Some(other)) = (&ended, otherwise) {
+            ended = self.attempt(&credential, other, from).await;
+        }
+        match ended {
+            Ok(grant) => Outcome::Verified(grant),
+            // Whatever was tried, it is one failure.
+            Err((Stop::Rejected(reason), user)) => self.rejected(reason, from, user),
+            Err((Stop::Throttled(wait), _)) => Outcome::Throttled(wait),
+            Err((Stop::Busy, _)) => Outcome::Busy,
+            Err((Stop::Store(error), _)) => Outcome::Unavailable(error),
+        }
+    }
+
+    /// Tries one reading of a credential. With what ended it comes whose failure that is, where it counts as somebody's.
+    async fn attempt(
+        self: &Arc<Self>,
+        credential: &Credential,
+        secret: Secret<String>,
+        from: IpAddr,
+    ) -> Result<Grant, (Stop, Option<Mac>)> {
         let mac = self.mac(secret.expose().as_bytes());
+        // A revocation may arrive while the records are read. It is rare, and then they are read once more.
         for _ in 0..4 {
             let generation = self.revocations.generation();
             let (credential, secret) = (credential.clone(), secret.clone());
             let attempt = Arc::new(Attempt { credential, secret, mac, from, began_at: self.clock.now() });
             match self.grant(&attempt).await {
-                Ok(grant) if self.revocations.generation() == generation => return Outcome::Verified(grant),
+                Ok(grant) if self.revocations.generation() == generation => return Ok(grant),
                 Ok(_) => {}
                 Err(Stop::Rejected(reason)) => {
                     let user = matches!(reason, Reason::WrongSecret | Reason::UnknownAccount | Reason::NoPassword);
-                    return self.rejected(reason, from, user.then(|| self.user(&attempt)));
+                    return Err((Stop::Rejected(reason), user.then(|| self.user(&attempt))));
                 }
-                Err(Stop::Throttled(wait)) => return Outcome::Throttled(wait),
-                Err(Stop::Busy) => return Outcome::Busy,
-                Err(Stop::Store(error)) => return Outcome::Unavailable(error),
+                Err(stop) => return Err((stop, None)),
             }
         }
-        Outcome::Busy
+        Err((Stop::Busy, None))
+    }
+
+    fn is_remembered(&self, credential: &Credential, secret: &Secret<String>) -> bool {
+        let mac = self.mac(secret.expose().as_bytes());
+        self.proven.get(credential).is_some_and(|proven| bool::from(proven.mac.ct_eq(&mac)))
     }
 
     /// The demo key is published, so it is compared and not hashed; it reaches the Demo group and nothing else.

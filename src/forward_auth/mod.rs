@@ -22,7 +22,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
-use crate::access::{self, Gate, Refusals};
+use crate::access::{Gate, Refusals};
 use crate::client_addr::{Peer, TrustedProxies};
 use crate::exchange::{Exchange, Refusal};
 use crate::keys::KeyPrefix;
@@ -40,16 +40,16 @@ pub use settings::Settings;
 #[derive(Debug)]
 pub struct ForwardAuth {
     gate: Arc<Gate>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
     prefix: KeyPrefix,
     trusted: ArcSwap<TrustedProxies>,
 }
 
 impl ForwardAuth {
     /// A door that asks `gate`, for the proxies that `settings` trust. Keys are called by `prefix`.
-    pub fn new(settings: &Settings, gate: Arc<Gate>, access: &access::Settings, prefix: KeyPrefix) -> Self {
+    pub fn new(settings: &Settings, gate: Arc<Gate>, refusals: Arc<Refusals>, prefix: KeyPrefix) -> Self {
         let trusted = ArcSwap::from_pointee(TrustedProxies::new(&settings.trusted));
-        Self { gate, refusals: Refusals::new(access), prefix, trusted }
+        Self { gate, refusals, prefix, trusted }
     }
 
     /// Trusts the proxies of `settings` from now on, and no others.

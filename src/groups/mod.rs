@@ -14,6 +14,10 @@ use crate::persist::Result;
 pub(crate) use operations::missing;
 pub use operations::{Deleted, Error, GroupChange, Operations};
 
+/// The group whose holders look after all accounts: with its own credential, an account that is licensed for it may ask
+/// about every token and end any. It is created and licensed like any other.
+pub const OPERATOR: &str = "keybearer-operator";
+
 /// A group of resources that a licence can grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {

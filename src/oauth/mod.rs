@@ -1,5 +1,17 @@
-//! The authorization server's doors: the token endpoint (RFC 6749 §3.2 in our plain dialect) and the JWK Set (RFC 7517).
+//! The authorization server's doors: the token endpoint (RFC 6749 §3.2, in our plain dialect and in OAuth's), introspection
+//! (RFC 7662), revocation (RFC 7009), metadata (RFC 8414, RFC 9728) and the JWK Set (RFC 7517).
+//!
+//! Who calls proves who it is at the door itself, so that access sees public paths here. What a token is worth is the gate's
+//! judgement, here as everywhere.
 
+mod client;
+mod error;
+mod form;
+mod introspect;
+mod metadata;
+mod question;
+mod revoke;
+mod stop;
 mod token;
 
 use std::sync::Arc;
@@ -10,6 +22,11 @@ use http::{HeaderValue, Response};
 
 use crate::signing::KeyRing;
 
+pub use client::Clients;
+pub use introspect::IntrospectionEndpoint;
+pub use metadata::Metadata;
+pub use question::{QuestionParts, Questions};
+pub use revoke::RevocationEndpoint;
 pub use token::{TokenEndpoint, TokenParts};
 
 /// `GET /.well-known/jwks.json`. Verifiers may keep it for five minutes; a key is published long before it signs.

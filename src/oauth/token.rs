@@ -1,25 +1,29 @@
 //! `GET` and `POST /token`: a credential becomes a token (CONTRACT §1).
 //!
-//! Phases, in this order, each with its own refusals: what was presented, is it right, what may it have, issue. Other
-//! dialects differ in the first phase and in how refusals are spelled.
+//! Phases, in this order, each with its own refusals: what was presented, is it right, what may it have, issue. The plain
+//! dialect takes a Basic credential and nothing else. A form with a `grant_type` speaks RFC 6749 §4.4: it differs in the first
+//! phase, may ask for less than everything, and spells refusals in its own way.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::header::{AUTHORIZATION, PRAGMA};
-use http::{HeaderValue, Request, Response};
+use http::header::PRAGMA;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
 use serde::Serialize;
 
+use super::client::Clients;
+use super::error::{Code, OAuthError};
+use super::form::{self, Form};
+use super::stop::Stop;
 use crate::client_addr;
 use crate::clock::Clock;
-use crate::credentials::{NotSpecified, Outcome, Presented, Verifier};
-use crate::exchange::{Exchange, Refusal, Verdict, private_json, quotable, read_body};
+use crate::exchange::{Exchange, Refusal, Verdict, private_json, read_body};
 use crate::groups::demo;
-use crate::ids::scope;
+use crate::ids::{GroupId, Groups, scope};
 use crate::limits::{Limiter, Rate};
-use crate::problem::Kind;
 use crate::registry::{Digest, Registry, Session};
 use crate::telemetry::Metrics;
 use crate::tokens::{Client, Grant, Issued, Issuer};
@@ -27,14 +31,14 @@ use crate::tokens::{Client, Grant, Issued, Issuer};
 /// Client addresses whose demo tokens are counted at once.
 const MOST_DEMO_CLIENTS: usize = 200_000;
 
-/// How much content of a plain request is read, and for how long, to be ignored.
-const IGNORED_CONTENT: usize = 64 * 1024;
-const IGNORED_TIME: Duration = Duration::from_secs(10);
+/// How much content is read, and for how long. The plain dialect ignores it, and no form of the other needs more.
+const MOST_CONTENT: usize = 64 * 1024;
+const LONGEST_CONTENT: Duration = Duration::from_secs(10);
 
 /// What a [`TokenEndpoint`] works with.
 pub struct TokenParts {
     /// Verifies credentials.
-    pub credentials: Arc<Verifier>,
+    pub clients: Arc<Clients>,
     /// Issues tokens.
     pub issuer: Arc<Issuer>,
     /// Takes the issued ones in.
@@ -48,7 +52,6 @@ pub struct TokenParts {
 /// The token endpoint.
 pub struct TokenEndpoint {
     parts: TokenParts,
-    challenge: HeaderValue,
     demo: Limiter<IpAddr>,
 }
 
@@ -68,91 +71,103 @@ struct Answer<'a> {
     scope: String,
 }
 
+/// The content of a plain request.
+enum Content {
+    /// Not looked at yet.
+    Unread(Body),
+    /// It is there, or it could not be taken in.
+    Read(Result<(), Refusal>),
+}
+
 impl TokenEndpoint {
-    /// An endpoint that challenges for `realm`.
-    pub fn new(parts: TokenParts, realm: &str, demo: &demo::Settings) -> Self {
-        // RFC 7617 §2.1: charset tells clients to send UTF-8.
-        let challenge = format!("Basic realm=\"{}\", charset=\"UTF-8\"", quotable(realm));
-        Self {
-            parts,
-            challenge: HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Basic")),
-            demo: Limiter::new(demo.tokens_per_address, MOST_DEMO_CLIENTS),
-        }
+    /// An endpoint that gives demo tokens as often as `demo` says.
+    pub fn new(parts: TokenParts, demo: &demo::Settings) -> Self {
+        Self { parts, demo: Limiter::new(demo.tokens_per_address, MOST_DEMO_CLIENTS) }
     }
 
     /// Answers a request.
     pub async fn respond(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
-        match self.issue(exchange, request).await {
-            Ok(response) => response,
-            Err(refusal) => refusal.into_response(exchange),
-        }
-    }
-
-    async fn issue(&self, exchange: &Exchange, request: Request<Body>) -> Result<Response<Body>, Refusal> {
         let (head, body) = request.into_parts();
-        let presented = self.presented(head.headers.get(AUTHORIZATION))?;
-        // The plain dialect takes nothing from the content; it is read so that the connection can go on.
-        read_body(body, IGNORED_CONTENT, IGNORED_TIME).await?;
-        let grant = self.granted(self.parts.credentials.verify(presented, exchange.client).await)?;
-        let (issued, session) = self.signed(&grant, exchange.client)?;
-        exchange.note(Verdict { reason: None, who: Some((Arc::clone(session.principal()), session.id())) });
-        Ok(self.answer(&issued))
+        if head.method == Method::POST && form::is_form(&head.headers) {
+            return self.respond_to_form(exchange, &head, body).await;
+        }
+        self.plain(exchange, &head, Content::Unread(body))
+            .await
+            .unwrap_or_else(|refusal| refusal.into_response(exchange))
     }
 
-    /// What was presented: 400 when it was not specified.
-    fn presented(&self, authorization: Option<&HeaderValue>) -> Result<Presented, Refusal> {
-        let presented = authorization
-            .ok_or(NotSpecified::NoHeader)
-            .and_then(|value| Presented::from_authorization(value.as_bytes(), self.parts.credentials.prefix()));
-        presented.map_err(|why| {
-            let detail = format!(
-                "{why} Send your API key as user-id with an empty password (curl -u \"$KEY:\"), or a username and a password."
-            );
-            Refusal::new(Kind::CredentialsNotSpecified, why.word(), detail)
-        })
-    }
-
-    /// What it may have: 401 when it was wrong, in whichever way.
-    fn granted(&self, outcome: Outcome) -> Result<Grant, Refusal> {
-        match outcome {
-            Outcome::Verified(grant) => Ok(grant),
-            Outcome::Rejected(reason) => Err(self.invalid(reason.word())),
-            Outcome::Throttled(wait) => {
-                let detail =
-                    "Too many failed attempts from this address or for this user-id. Wait before trying again.";
-                Err(Refusal::new(Kind::TooManyRequests, "failures", detail).retry_after(wait))
-            }
-            Outcome::Busy => {
-                let detail = "Too many credentials are being verified now. Try again in a moment.";
-                Err(Refusal::new(Kind::Unavailable, "hashing_queue_full", detail).retry_after(Duration::from_secs(1)))
-            }
-            Outcome::Unavailable(error) => {
-                tracing::error!(error = %error, "a credential could not be verified");
-                let detail = "Credentials cannot be verified now. Try again in a moment.";
-                Err(Refusal::new(Kind::Unavailable, "store", detail).retry_after(Duration::from_secs(5)))
-            }
+    /// A form is in OAuth's dialect when it has a `grant_type`, however malformed the rest may be. What is in the query
+    /// counts for nothing.
+    async fn respond_to_form(&self, exchange: &Exchange, head: &Parts, body: Body) -> Response<Body> {
+        let content = read_body(body, MOST_CONTENT, LONGEST_CONTENT).await;
+        match content {
+            Ok(content) if form::mentions(&content, "grant_type") => self
+                .client_credentials(exchange, head, &content)
+                .await
+                .unwrap_or_else(|error| error.into_response(exchange)),
+            content => self
+                .plain(exchange, head, Content::Read(content.map(drop)))
+                .await
+                .unwrap_or_else(|refusal| refusal.into_response(exchange)),
         }
     }
 
-    fn invalid(&self, reason: &'static str) -> Refusal {
-        let detail = "The credentials are wrong, or are not valid any more.";
-        Refusal::new(Kind::InvalidCredentials, reason, detail).challenge(self.challenge.clone())
+    async fn plain(&self, exchange: &Exchange, head: &Parts, content: Content) -> Result<Response<Body>, Refusal> {
+        let clients = &self.parts.clients;
+        let presented = clients.plain(&head.headers).map_err(|stop| stop.plain(clients.challenge()))?;
+        // The plain dialect takes nothing from the content; it is read so that the connection can go on.
+        match content {
+            Content::Unread(body) => drop(read_body(body, MOST_CONTENT, LONGEST_CONTENT).await?),
+            Content::Read(read) => read?,
+        }
+        let issued = match clients.verified(presented, exchange.client).await {
+            Ok(grant) => self.signed(&grant, exchange.client),
+            Err(stop) => Err(stop),
+        };
+        let (issued, session) = issued.map_err(|stop| stop.plain(clients.challenge()))?;
+        Ok(self.answer(exchange, &issued, &session))
     }
 
-    fn signed(&self, grant: &Grant, client: IpAddr) -> Result<(Issued, Session), Refusal> {
+    /// The Client Credentials Grant (RFC 6749 §4.4).
+    async fn client_credentials(
+        &self,
+        exchange: &Exchange,
+        head: &Parts,
+        content: &[u8],
+    ) -> Result<Response<Body>, OAuthError> {
+        let clients = &self.parts.clients;
+        let form =
+            Form::parse(content).map_err(|why| OAuthError::new(Code::InvalidRequest, why.word(), why.description()))?;
+        match form.get("grant_type") {
+            Some("client_credentials") => {}
+            Some(_) => {
+                let description = "The only grant here is client_credentials";
+                return Err(OAuthError::new(Code::UnsupportedGrantType, "unsupported_grant_type", description));
+            }
+            None => {
+                let description = "The parameter grant_type is empty";
+                return Err(OAuthError::new(Code::InvalidRequest, "no_grant_type", description));
+            }
+        }
+        let grant = clients.authenticate(&head.headers, &form, exchange.client).await?;
+        let grant = narrowed(grant, form.get("scope"))?;
+        let (issued, session) = self.signed(&grant, exchange.client).map_err(|stop| stop.oauth(clients.challenge()))?;
+        Ok(self.answer(exchange, &issued, &session))
+    }
+
+    fn signed(&self, grant: &Grant, client: IpAddr) -> Result<(Issued, Session), Stop> {
         let now = self.parts.clock.now();
         let is_demo = grant.account.as_str() == demo::DEMO;
-        if is_demo && let Err(wait) = self.demo.charge(&client_addr::network(client), now) {
-            let detail = "Too many demo tokens for this address. A token can be used many times until it expires.";
-            return Err(Refusal::new(Kind::TooManyRequests, "demo_rate", detail).retry_after(wait));
+        if is_demo {
+            self.demo.charge(&client_addr::network(client), now).map_err(Stop::DemoRate)?;
         }
         let issued = self.parts.issuer.issue(grant, now).map_err(|error| {
             tracing::error!(error = %error, "a token could not be signed");
-            Refusal::new(Kind::Internal, "signing", "The token could not be signed. It was logged.")
+            Stop::Signing
         })?;
-        let issued = issued.ok_or_else(|| self.invalid("ended"))?;
+        let issued = issued.ok_or(Stop::Rejected("ended"))?;
         let digest = Digest::of(issued.jwt.expose().as_bytes());
-        let session = self.parts.registry.admit(digest, &issued.token, now).ok_or_else(|| self.invalid("revoked"))?;
+        let session = self.parts.registry.admit(digest, &issued.token, now).ok_or(Stop::Rejected("revoked"))?;
         self.parts.metrics.issued(match &grant.client {
             _ if is_demo => "demo",
             Client::Key(_) => "key",
@@ -161,7 +176,8 @@ impl TokenEndpoint {
         Ok((issued, session))
     }
 
-    fn answer(&self, issued: &Issued) -> Response<Body> {
+    fn answer(&self, exchange: &Exchange, issued: &Issued, session: &Session) -> Response<Body> {
+        exchange.note(Verdict { reason: None, who: Some((Arc::clone(session.principal()), session.id())) });
         let jwt = issued.jwt.expose();
         let answer = Answer {
             token: jwt,
@@ -183,5 +199,73 @@ impl TokenEndpoint {
     /// Drops the demo clients that have their full allowance again.
     pub fn forget_clients(&self) {
         self.demo.forget(self.parts.clock.now());
+    }
+}
+
+/// A grant of no more groups than `scope` names (RFC 6749 §3.3); without a scope, of all. What shortened the life of the
+/// whole grant shortens that of a part of it too.
+fn narrowed(grant: Grant, scope: Option<&str>) -> Result<Grant, OAuthError> {
+    let Some(scope) = scope else { return Ok(grant) };
+    // One answer for what is malformed, unknown or not licensed: which groups there are is nobody's business.
+    let invalid = || {
+        let description = "The scope is malformed, or asks for what these credentials do not have";
+        OAuthError::new(Code::InvalidScope, "invalid_scope", description)
+    };
+    let asked = scope.split(' ').filter(|name| !name.is_empty()).map(str::parse::<GroupId>);
+    let groups = asked
+        .map(|group| group.ok().filter(|group| grant.groups.contains(group)).ok_or_else(invalid))
+        .collect::<Result<Groups, _>>()?;
+    if groups.is_empty() { Err(invalid()) } else { Ok(Grant { groups, ..grant }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::revocations::Cutoff;
+    use proptest::prelude::*;
+
+    fn groups(names: &[&str]) -> Groups {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            account: "acme".parse().unwrap(),
+            client: Client::Password,
+            groups: groups(&["demo", "orders", "orders.read"]),
+            not_after: Some(Timestamp::from_secs(2000)),
+            longest: Some(Duration::from_secs(60)),
+            known_at: Timestamp::from_secs(1000),
+            cutoff: Cutoff(0),
+        }
+    }
+
+    #[test]
+    fn a_scope_narrows_and_never_widens() {
+        assert_eq!(narrowed(grant(), None).unwrap(), grant());
+        for (scope, granted) in [
+            ("orders", &["orders"][..]),
+            ("orders orders", &["orders"]),
+            ("orders.read demo", &["demo", "orders.read"]),
+            (" orders  demo ", &["demo", "orders"]),
+            ("demo orders orders.read", &["demo", "orders", "orders.read"]),
+        ] {
+            let narrow = narrowed(grant(), Some(scope)).unwrap();
+            assert_eq!(narrow, Grant { groups: groups(granted), ..grant() }, "{scope:?}");
+        }
+        for scope in [" ", "other", "orders other", "ORDERS", "orders\tdemo", "orders,demo", "*", "ord\u{e9}rs", "\0"] {
+            assert!(narrowed(grant(), Some(scope)).is_err(), "{scope:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_for_nothing_is_added(scope in "([a-z.]{0,6}|demo|orders|orders\\.read| |\\PC){0,6}") {
+            if let Ok(narrow) = narrowed(grant(), Some(&scope)) {
+                prop_assert!(!narrow.groups.is_empty() && narrow.groups.is_subset(&grant().groups));
+                prop_assert!(narrow.groups.iter().all(|group| scope.split(' ').any(|name| name == group.as_str())));
+            }
+        }
     }
 }

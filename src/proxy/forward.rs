@@ -55,7 +55,7 @@ pub struct Proxy {
     upstreams: Upstreams,
     flows: Arc<Flows>,
     gate: Arc<Gate>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
     prefix: KeyPrefix,
     stream_grace: Duration,
     /// Tunnels hold a clone of the token and of the sender.
@@ -76,16 +76,17 @@ impl Proxy {
     pub fn new(
         upstreams: &[UpstreamSettings],
         gate: Arc<Gate>,
-        access: &access::Settings,
+        refusals: Arc<Refusals>,
+        stream_grace: Duration,
         prefix: &KeyPrefix,
     ) -> Result<Self, Vec<UpstreamError>> {
         Ok(Self {
             upstreams: Upstreams::new(upstreams)?,
-            flows: Flows::new(Arc::clone(&gate), access.stream_grace),
+            flows: Flows::new(Arc::clone(&gate), stream_grace),
             gate,
-            refusals: Refusals::new(access),
+            refusals,
             prefix: prefix.clone(),
-            stream_grace: access.stream_grace,
+            stream_grace,
             tunnels: Tunnels { ending: CancellationToken::new(), open: tokio_util::task::TaskTracker::new() },
         })
     }

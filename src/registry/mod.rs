@@ -79,6 +79,12 @@ pub struct Session {
 }
 
 impl Session {
+    fn of(token: &Token, principal: Arc<Principal>) -> Self {
+        let seconds = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        let (issued_at, expires_at) = (seconds(token.issued_at), seconds(token.expires_at));
+        Self { principal, id: token.id, issued_at, expires_at }
+    }
+
     /// Whose it is.
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
@@ -205,13 +211,7 @@ impl Registry {
 
     /// Takes in a token that was just issued or verified. `None` when a revocation ends it.
     pub fn admit(&self, digest: Digest, token: &Token, now: Timestamp) -> Option<Session> {
-        let principal = self.intern(token);
-        let session = Session {
-            principal,
-            id: token.id,
-            issued_at: u32::try_from(token.issued_at).unwrap_or(u32::MAX),
-            expires_at: u32::try_from(token.expires_at).unwrap_or(u32::MAX),
-        };
+        let session = Session::of(token, self.intern(token));
         if self.is_revoked(&session) {
             return None;
         }
@@ -223,6 +223,12 @@ impl Registry {
         }
         self.live.fetch_add(1, Ordering::Relaxed);
         self.enlist(digest, session)
+    }
+
+    /// The session that a verified token would be, without taking it in. `None` when a revocation ends it.
+    pub fn regard(&self, token: &Token) -> Option<Session> {
+        let session = Session::of(token, Arc::new(principal_of(token)));
+        (!self.is_revoked(&session)).then_some(session)
     }
 
     /// Lists the session under its principal, which may have been retired by the sweeper since it was looked up.
@@ -257,7 +263,7 @@ impl Registry {
     }
 
     fn intern(&self, token: &Token) -> Arc<Principal> {
-        self.intern_principal(Principal::new(token.account.clone(), token.client.clone(), &token.groups))
+        self.intern_principal(principal_of(token))
     }
 
     fn intern_principal(&self, candidate: Principal) -> Arc<Principal> {
@@ -406,6 +412,10 @@ impl Registry {
         sessions.sort_by_key(|session| session.expires_at);
         sessions
     }
+}
+
+fn principal_of(token: &Token) -> Principal {
+    Principal::new(token.account.clone(), token.client.clone(), &token.groups)
 }
 
 /// Evicts what expires, when it expires: wakes for the next expiry alone. Ends when it is dropped.

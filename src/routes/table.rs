@@ -26,6 +26,12 @@ pub enum Target {
     Token,
     /// The JWK Set.
     Jwks,
+    /// The introspection endpoint.
+    Introspection,
+    /// The revocation endpoint.
+    Revocation,
+    /// Metadata of the authorization server or of the guarded resource.
+    Metadata,
     /// Whether the process lives.
     HealthLive,
     /// Whether it can serve.
@@ -133,6 +139,15 @@ impl RouteTable {
         let get = ["GET"].as_slice();
         table.own("token", "/token", &["GET", "POST"], Audience::Public, Target::Token);
         table.own("jwks", "/.well-known/jwks.json", get, Audience::Public, Target::Jwks);
+        // Whoever calls these two proves at the door who it is, and by more than a token.
+        table.own("introspect", "/introspect", &["POST"], Audience::Public, Target::Introspection);
+        table.own("revoke", "/revoke", &["POST"], Audience::Public, Target::Revocation);
+        for (id, path) in [
+            ("server-metadata", "/.well-known/oauth-authorization-server/*"),
+            ("resource-metadata", "/.well-known/oauth-protected-resource/*"),
+        ] {
+            table.own(id, path, get, Audience::Public, Target::Metadata);
+        }
         table.own("health-live", "/health/live", get, Audience::Public, Target::HealthLive);
         table.own("health-ready", "/health/ready", get, Audience::Public, Target::HealthReady);
         table.own("portal", "/", get, Audience::Public, Target::Portal);
@@ -425,7 +440,19 @@ mod tests {
         let table = RouteTable::new(&default_routes(), BuiltIns { demo: true, forward_auth: false });
         let public: Vec<_> =
             table.routes().iter().filter(|r| r.audience == Audience::Public).map(|r| r.path.to_string()).collect();
-        assert_eq!(public, ["/token", "/.well-known/jwks.json", "/health/live", "/health/ready", "/", "/demo"]);
+        let expected = [
+            "/token",
+            "/.well-known/jwks.json",
+            "/introspect",
+            "/revoke",
+            "/.well-known/oauth-authorization-server/*",
+            "/.well-known/oauth-protected-resource/*",
+            "/health/live",
+            "/health/ready",
+            "/",
+            "/demo",
+        ];
+        assert_eq!(public, expected);
     }
 
     #[test]

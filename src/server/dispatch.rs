@@ -22,7 +22,7 @@ use super::health::Health;
 use crate::client_addr::Peer;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::forward_auth::ForwardAuth;
-use crate::oauth::{self, TokenEndpoint};
+use crate::oauth::{self, IntrospectionEndpoint, Metadata, RevocationEndpoint, TokenEndpoint};
 use crate::portal::{self, Portal};
 use crate::problem::Kind;
 use crate::proxy::Proxy;
@@ -36,6 +36,12 @@ use crate::telemetry::Metrics;
 pub struct Doors {
     /// The token endpoint.
     pub token: Arc<TokenEndpoint>,
+    /// The introspection endpoint.
+    pub introspection: IntrospectionEndpoint,
+    /// The revocation endpoint.
+    pub revocation: RevocationEndpoint,
+    /// Metadata.
+    pub metadata: Metadata,
     /// The Demo group.
     pub demo: Arc<Demo>,
     /// The developer page.
@@ -128,6 +134,15 @@ impl Service<Request<Body>> for Dispatch {
             Target::Resource(resource) => at_once(doors.resource(resource, &exchange)),
             Target::Token => {
                 self.work(exchange, |doors, exchange| async move { doors.token.respond(&exchange, request).await })
+            }
+            Target::Introspection => self
+                .work(exchange, |doors, exchange| async move { doors.introspection.respond(&exchange, request).await }),
+            Target::Revocation => {
+                self.work(exchange, |doors, exchange| async move { doors.revocation.respond(&exchange, request).await })
+            }
+            Target::Metadata => {
+                let found = doors.metadata.respond(exchange.path());
+                at_once(found.unwrap_or_else(|| not_found().into_response(&exchange)))
             }
             Target::Jwks => at_once(oauth::jwks(&doors.ring)),
             Target::HealthLive => at_once(status(true, "ok")),

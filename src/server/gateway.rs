@@ -24,19 +24,22 @@ use super::front::{Arrivals, Desk, Entrance, Front, Site};
 use super::health::Health;
 use super::observe;
 use super::unix::{Bound, Socket};
-use crate::access::{Gate, RequireAccess, RequireAccessService};
+use crate::access::{Gate, Refusals, RequireAccess, RequireAccessService};
 use crate::client_addr::TrustedProxies;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{HashError, Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
-use crate::oauth::{TokenEndpoint, TokenParts};
+use crate::oauth::{
+    Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
+};
 use crate::persist;
 use crate::portal::Portal;
 use crate::proxy::Proxy;
 use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
 use crate::registry::{Evictions, Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
+use crate::revocations;
 use crate::routes::{BuiltIns, RouteSettings, RouteTable};
 use crate::signing::{self, KeyRing};
 use crate::store::SharedStore;
@@ -229,12 +232,23 @@ impl Gateway {
             &config.demo,
             Arc::clone(&clock),
         ));
-        let proxy = Proxy::new(&config.upstreams, Arc::clone(&gate), &config.access, &config.key_prefix);
+        let site = PublishedSite {
+            base_url: base_url(&config.tokens.issuer, listeners.addresses.https),
+            ca_file: certificates.local_authority().map(|path| path.display().to_string()),
+        };
+        let metadata = Metadata::new(&site.base_url, &config.tokens);
+        let refusals = Arc::new(Refusals::new(&config.access, Some(metadata.resource_url())));
+        let proxy = Proxy::new(
+            &config.upstreams,
+            Arc::clone(&gate),
+            Arc::clone(&refusals),
+            config.access.stream_grace,
+            &config.key_prefix,
+        );
         let proxy = Arc::new(proxy.map_err(StartError::Upstreams)?);
-        let forward_auth = config
-            .forward_auth
-            .as_ref()
-            .map(|settings| ForwardAuth::new(settings, Arc::clone(&gate), &config.access, config.key_prefix.clone()));
+        let forward_auth = config.forward_auth.as_ref().map(|settings| {
+            ForwardAuth::new(settings, Arc::clone(&gate), Arc::clone(&refusals), config.key_prefix.clone())
+        });
         let exposure = Arc::new(Exposure::new(
             config.server.plaintext_credentials,
             Arc::clone(&credentials),
@@ -244,23 +258,36 @@ impl Gateway {
             Arc::clone(&metrics),
             Arc::clone(&clock),
         ));
+        let clients = Arc::new(Clients::new(Arc::clone(&credentials), &config.access.realm));
+        let questions = Arc::new(Questions::new(QuestionParts {
+            clients: Arc::clone(&clients),
+            gate: Arc::clone(&gate),
+            refusals: Arc::clone(&refusals),
+            body_bytes: config.limits.body_bytes,
+            body_timeout: config.limits.body_timeout,
+        }));
+        let revocations = revocations::Operations::new(
+            Arc::clone(&store) as _,
+            Arc::clone(&store) as _,
+            Arc::clone(&store) as _,
+            Arc::clone(&clock),
+        );
         let token_parts = TokenParts {
-            credentials: Arc::clone(&credentials),
+            clients,
             issuer: Arc::clone(&issuer),
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
-        };
-        let site = PublishedSite {
-            base_url: base_url(&config.tokens.issuer, listeners.addresses.https),
-            ca_file: certificates.local_authority().map(|path| path.display().to_string()),
         };
         let key_mark = format!("{}_", config.key_prefix.as_str());
         let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens);
         let demo =
             Demo::new(&config.demo, site, Arc::clone(&credentials), issuer, Arc::clone(&registry), Arc::clone(&clock));
         let doors = Arc::new(Doors {
-            token: Arc::new(TokenEndpoint::new(token_parts, &config.access.realm, &config.demo)),
+            token: Arc::new(TokenEndpoint::new(token_parts, &config.demo)),
+            introspection: IntrospectionEndpoint::new(Arc::clone(&questions)),
+            revocation: RevocationEndpoint::new(questions, revocations, Arc::clone(&registry)),
+            metadata,
             demo: Arc::new(demo),
             portal,
             ring,
@@ -288,7 +315,7 @@ impl Gateway {
 
         let stack: Stack = ServiceBuilder::new()
             .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION]))
-            .layer(RequireAccess::new(Arc::clone(&gate), &config.access))
+            .layer(RequireAccess::new(Arc::clone(&gate), refusals))
             .service(Dispatch::new(Arc::clone(&doors)));
         let entrance = |desk: &Arc<Desk>, arrivals| {
             Front::new(stack.clone(), Arc::clone(desk), arrivals).entrance(Arc::clone(&connections))

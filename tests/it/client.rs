@@ -132,6 +132,18 @@ impl Call<'_> {
         self
     }
 
+    /// With this form, every character of it encoded that may be.
+    pub fn form(self, parameters: &[(&str, &str)]) -> Self {
+        let pairs: Vec<_> =
+            parameters.iter().map(|(name, value)| format!("{}={}", form_encoded(name), form_encoded(value))).collect();
+        self.raw_form(pairs.join("&"))
+    }
+
+    /// With this form to the letter.
+    pub fn raw_form(self, content: impl AsRef<[u8]>) -> Self {
+        self.header("content-type", "application/x-www-form-urlencoded").body(content)
+    }
+
     async fn send(self) -> Answer {
         let client = match self.http {
             Http::One => &self.clients.one,
@@ -165,6 +177,16 @@ impl<'a> IntoFuture for Call<'a> {
 /// The value of a Basic `Authorization` header (RFC 7617).
 pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+/// As in a form (RFC 6749 Appendix B).
+pub fn form_encoded(text: &str) -> String {
+    let encoded = text.bytes().map(|byte| match byte {
+        b' ' => "+".to_owned(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    encoded.collect()
 }
 
 /// An answer.
@@ -208,6 +230,22 @@ impl Answer {
         assert_eq!(number.len(), RequestId(0).to_string().len());
         assert_eq!(instance, format!("urn:keybearer:request:{number}"));
         problem
+    }
+
+    /// Checks the form of an OAuth error (RFC 6749 §5.2) and returns its description.
+    #[track_caller]
+    pub fn oauth_error(&self, status: u16, error: &str) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        assert_eq!((self.header("cache-control"), self.header("pragma")), (Some("no-store"), Some("no-cache")));
+        let body = self.json();
+        assert_eq!(body["error"], error, "{self:?}");
+        assert_eq!(body.as_object().map(serde_json::Map::len), Some(2), "{body}");
+        let description = body["error_description"].as_str().expect("a description");
+        let allowed = |c: char| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~');
+        assert!(!description.is_empty() && description.chars().all(allowed), "RFC 6749 §5.2: {description:?}");
+        assert_eq!(self.header("www-authenticate").is_some(), status == 401, "{self:?}");
+        description.to_owned()
     }
 
     /// The challenge of a 401 or 403.

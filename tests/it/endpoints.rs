@@ -41,6 +41,10 @@ const TOKEN_NO_SUCH_METHOD: [u16; 7] = [401, 401, 401, 401, 401, 405, 405];
 const GROUP_NO_SUCH_METHOD: [u16; 7] = [401, 401, 401, 401, 401, 403, 405];
 /// The token endpoint takes Basic: a Bearer token is "not specified" there.
 const NOT_BASIC: [u16; 7] = [400; 7];
+/// Who asks must be known, and then there is no token to ask about.
+const ASKS: [u16; 7] = [401, 401, 401, 401, 401, 400, 400];
+/// Public, and there is nothing.
+const NOBODYS: [u16; 7] = [404; 7];
 /// Not in the table: secured all the same.
 const NOWHERE: [u16; 7] = [401, 401, 401, 401, 401, 404, 404];
 
@@ -50,6 +54,19 @@ const ROWS: &[Row] = &[
     row("token", "PUT", "/token", NO_SUCH_METHOD),
     row("token", "DELETE", "/token", NO_SUCH_METHOD),
     row("token", "OPTIONS", "/token", NO_SUCH_METHOD),
+    row("introspect", "POST", "/introspect", ASKS),
+    row("introspect", "GET", "/introspect", NO_SUCH_METHOD),
+    row("introspect", "PUT", "/introspect", NO_SUCH_METHOD),
+    row("revoke", "POST", "/revoke", ASKS),
+    row("revoke", "GET", "/revoke", NO_SUCH_METHOD),
+    row("revoke", "DELETE", "/revoke", NO_SUCH_METHOD),
+    row("server-metadata", "GET", "/.well-known/oauth-authorization-server", PUBLIC),
+    row("server-metadata", "POST", "/.well-known/oauth-authorization-server", NO_SUCH_METHOD),
+    row("server-metadata", "GET", "/.well-known/oauth-authorization-server/x", NOBODYS),
+    row("resource-metadata", "GET", "/.well-known/oauth-protected-resource", PUBLIC),
+    row("resource-metadata", "PUT", "/.well-known/oauth-protected-resource", NO_SUCH_METHOD),
+    row("resource-metadata", "GET", "/.well-known/oauth-protected-resource/x", NOBODYS),
+    row("", "GET", "/.well-known/openid-configuration", NOWHERE),
     row("jwks", "GET", "/.well-known/jwks.json", PUBLIC),
     row("jwks", "POST", "/.well-known/jwks.json", NO_SUCH_METHOD),
     row("health-live", "GET", "/health/live", PUBLIC),
@@ -305,9 +322,17 @@ async fn head_answers_as_get_does_without_the_content() {
     let gateway = TestGateway::start().await;
     let key = gateway.acme().await;
     let token = gateway.token(&key).await;
-    for path in
-        ["/", "/demo", "/health/live", "/.well-known/jwks.json", "/whoami", "/demo/time", "/demo/echo", "/nothing"]
-    {
+    for path in [
+        "/",
+        "/demo",
+        "/health/live",
+        "/.well-known/jwks.json",
+        "/.well-known/oauth-authorization-server",
+        "/whoami",
+        "/demo/time",
+        "/demo/echo",
+        "/nothing",
+    ] {
         for http in BOTH {
             for bearer in [true, false] {
                 let call = |method| {

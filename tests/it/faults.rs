@@ -168,6 +168,30 @@ async fn with_the_store_away_what_was_known_before_goes_on_and_all_mends_by_itse
     gateway.get("/token").basic("nobody", "password").await.problem(401, "invalid-credentials");
 }
 
+/// RFC 7009 §2.2.1: what could not be written is not claimed to be revoked.
+#[tokio::test]
+async fn with_the_store_away_nothing_is_revoked_and_nobody_is_told_so() {
+    let store = Arc::new(Faulty::default());
+    let gateway = TestGateway::build().store(Arc::clone(&store) as _).start().await;
+    let key = gateway.acme().await;
+    let token = gateway.token(&key).await;
+    store.set_away(true);
+    until_ready(&gateway, false).await;
+    let ask = async |path: &str| gateway.post(path).form(&[("token", &token)]).key(&key).await;
+    let answer = ask("/revoke").await;
+    let description = answer.oauth_error(503, "temporarily_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert!(!description.contains("db.internal"), "nothing of the inside: {description}");
+    assert_eq!(ask("/introspect").await.json()["active"], true, "who was verified before may ask");
+    assert_eq!(gateway.get("/whoami").bearer(&token).await.status, 200);
+    let unknown = gateway.post("/introspect").form(&[("token", &token)]).basic("acme", "open sesame").await;
+    unknown.oauth_error(503, "temporarily_unavailable");
+    store.set_away(false);
+    until_ready(&gateway, true).await;
+    assert_eq!(ask("/revoke").await.status, 200);
+    gateway.get("/whoami").bearer(&token).await.assert_invalid_token();
+}
+
 /// What was decided while the store was away is in force when it is back.
 #[tokio::test]
 async fn a_revocation_made_while_the_store_was_away_is_in_force_when_it_is_back() {
@@ -257,7 +281,15 @@ async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
             let gateway = Arc::clone(&gateway);
             tokio::spawn(async move {
                 let user = ["acme", "nobody"][n % 2];
-                gateway.get("/token").basic(user, &format!("wrong {n}")).await
+                let wrong = format!("wrong {n}");
+                let by_form = n % 4 > 1;
+                let answer = match by_form {
+                    true => {
+                        gateway.post("/token").form(&[("grant_type", "client_credentials")]).basic(user, &wrong).await
+                    }
+                    false => gateway.get("/token").basic(user, &wrong).await,
+                };
+                (by_form, answer)
             })
         })
         .collect();
@@ -270,17 +302,18 @@ async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
     assert!(served > 0);
     let (mut refused, mut wrong) = (0, 0);
     for call in flood {
-        let answer = call.await.expect("no panic");
-        match answer.status {
-            503 => {
-                answer.problem(503, "unavailable");
-                assert_eq!(answer.header("retry-after"), Some("1"));
-                refused += 1;
-            }
-            _ => {
-                answer.problem(401, "invalid-credentials");
-                wrong += 1;
-            }
+        let (by_form, answer) = call.await.expect("no panic");
+        match (answer.status, by_form) {
+            (503, true) => drop(answer.oauth_error(503, "temporarily_unavailable")),
+            (503, false) => drop(answer.problem(503, "unavailable")),
+            (_, true) => drop(answer.oauth_error(401, "invalid_client")),
+            (_, false) => drop(answer.problem(401, "invalid-credentials")),
+        }
+        if answer.status == 503 {
+            assert_eq!(answer.header("retry-after"), Some("1"));
+            refused += 1;
+        } else {
+            wrong += 1;
         }
     }
     assert!(refused > 0 && wrong > 0, "{refused} refused, {wrong} wrong");

@@ -211,6 +211,12 @@ impl TestGateway {
         self.gateway.addresses().https
     }
 
+    /// The parameter of every Bearer challenge that says where the metadata is.
+    pub fn resource_metadata(&self) -> String {
+        let port = self.https().port();
+        format!("resource_metadata=\"https://localhost:{port}/.well-known/oauth-protected-resource\"")
+    }
+
     /// The database, opened once more, as by another process.
     pub async fn other_process(&self) -> SqliteStore {
         SqliteStore::open(&self.config.data_dir.join("keybearer.db")).await.expect("the database")

@@ -14,6 +14,7 @@ mod contract;
 mod endpoints;
 mod faults;
 mod forward_auth;
+mod oauth;
 mod patience;
 mod proxy;
 mod revocation;

@@ -13,7 +13,7 @@ use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::client::{Answer, BOTH, basic};
+use crate::client::{Answer, BOTH, Http, basic, form_encoded};
 use crate::forge;
 use crate::gateway::{SAMPLE, TestGateway};
 use crate::wire::Wire;
@@ -171,6 +171,7 @@ async fn visit(format: Format, events: &Shelf, lines: &Shelf) {
         let mut mistyped = key.secret().expose().clone();
         mistyped.pop();
         answers.push(gateway.get("/token").basic(&mistyped, "").over(http).await);
+        oauth_visit(&gateway, http, (&key, &unknown), password, &mut secrets, &mut answers).await;
         // The careless ones, who put them where they do not belong.
         for place in [
             format!("/whoami?key={}", key.secret().expose()),
@@ -212,7 +213,14 @@ async fn visit(format: Format, events: &Shelf, lines: &Shelf) {
     }
     answers.push(gateway.token_call(&exposed).await);
     answers.push(gateway.get("/whoami").bearer(&token).await);
-    for path in ["/", "/.well-known/jwks.json", "/health/ready", "/nothing"] {
+    for path in [
+        "/",
+        "/.well-known/jwks.json",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-protected-resource",
+        "/health/ready",
+        "/nothing",
+    ] {
         answers.push(gateway.get(path).await);
     }
     answers.push(gateway.admin("GET", "/metrics").await);
@@ -235,4 +243,64 @@ async fn visit(format: Format, events: &Shelf, lines: &Shelf) {
     secrets.assert_absent("the log", &events.text());
     secrets.assert_absent("the request log", &lines.text());
     assert_eq!(sink.dropped(), 0, "nothing was left out");
+}
+
+/// The same at the doors that speak OAuth: right, wrong, careless and hostile. Introspection shows claims, and no token.
+async fn oauth_visit(
+    gateway: &TestGateway,
+    http: Http,
+    (key, unknown): (&ApiKey, &ApiKey),
+    password: &str,
+    secrets: &mut Secrets,
+    answers: &mut Vec<Answer>,
+) {
+    let (text, id) = (key.secret().expose().as_str(), format!("kb_{}", key.id()));
+    let grant = ("grant_type", "client_credentials");
+    let post = |path: &str| gateway.post(path).over(http);
+    let by_form = post("/token").form(&[grant, ("client_id", &id), ("client_secret", text)]).await.token();
+    let encoded = form_encoded(password);
+    secrets.add("the encoded password", &encoded);
+    secrets.add("the encoded password in Basic", &basic("acme", &encoded)[6..]);
+    let by_password = post("/token").form(&[grant, ("scope", SAMPLE)]).basic("acme", &encoded).await.token();
+    for token in [&by_form, &by_password] {
+        secrets.add_token("a token of a form", token);
+    }
+    let wrong = "wrong+pass%20word";
+    secrets.add("a wrong password with two readings", wrong);
+    secrets.add("its other reading", "wrong pass word");
+    for path in ["/token", "/introspect", "/revoke"] {
+        let form = |more: &[(&str, &str)]| {
+            let mut form = vec![grant, ("token", by_form.as_str())];
+            form.extend(more);
+            post(path).form(&form)
+        };
+        let mut calls = vec![
+            form(&[]).basic("acme", wrong),
+            form(&[("client_id", "acme"), ("client_secret", wrong)]),
+            form(&[("client_id", unknown.secret().expose())]),
+            form(&[("client_id", text), ("client_secret", password)]),
+            form(&[("client_id", &id), ("client_secret", text)]).basic("acme", password),
+            form(&[("scope", text)]).bearer(&by_form),
+            form(&[("client_secret", text)]),
+            form(&[(text, &by_form), ("client_id", &text[..50])]),
+            form(&[]).bearer(text),
+            post(path).raw_form(format!("grant_type=x&grant_type=y&client_secret={text}&token={by_form}")).key(key),
+            post(path).raw_form(format!("grant_type=%zz&{text}={by_form}")).basic("acme", password),
+            post(&format!("{path}?client_id={id}&client_secret={text}&token={by_form}")).form(&[("grant_type", "x")]),
+        ];
+        if path != "/token" {
+            calls.push(form(&[("token_type_hint", text)]).key(key));
+        }
+        if path == "/introspect" {
+            calls.push(form(&[]).bearer(&by_form));
+        }
+        for call in calls {
+            answers.push(call.await);
+        }
+    }
+    for scope in [text, by_form.as_str(), password] {
+        answers.push(post("/token").form(&[grant, ("scope", scope)]).key(key).await);
+    }
+    answers.push(post("/token").form(&[("grant_type", text)]).key(key).await);
+    answers.push(gateway.get("/whoami").bearer(&by_form).over(http).await);
 }

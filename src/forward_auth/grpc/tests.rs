@@ -162,7 +162,8 @@ async fn denials_carry_status_challenge_reason_and_problem() {
         assert_eq!(denial(&response), verdict, "{method} {path} {authorization:?}");
     }
     let response = check(&house, &check_request("GET", "/orders", None)).await.denied_response.unwrap();
-    assert_eq!(header(&response.headers, "www-authenticate"), Some(r#"Bearer realm="api""#));
+    let challenge = r#"Bearer realm="api", resource_metadata="https://api.example.com/r""#;
+    assert_eq!(header(&response.headers, "www-authenticate"), Some(challenge));
     assert_eq!(header(&response.headers, "content-type"), Some("application/problem+json"));
     assert_eq!(header(&response.headers, "strict-transport-security"), None, "that is for the API's operator to say");
     let problem: serde_json::Value = serde_json::from_str(&response.body).unwrap();

@@ -9,7 +9,10 @@ use crate::client::{BOTH, Http};
 use crate::forge;
 use crate::gateway::TestGateway;
 
-const BARE: &str = "Bearer realm=\"keybearer\"";
+/// RFC 6750 §3.1: without a token no error; RFC 9728 §5.1: where to read on.
+fn bare(gateway: &TestGateway) -> String {
+    format!("Bearer realm=\"keybearer\", {}", gateway.resource_metadata())
+}
 
 /// §2: without a token 401, and the challenge has no `error` (RFC 6750 §3.1).
 #[tokio::test]
@@ -21,7 +24,7 @@ async fn without_a_token_every_path_off_the_public_list_asks_for_one() {
         {
             let answer = gateway.get(path).over(http).await;
             answer.problem(401, "missing-token");
-            assert_eq!(answer.challenge(), BARE, "{path}");
+            assert_eq!(answer.challenge(), bare(&gateway), "{path}");
         }
     }
 }
@@ -99,7 +102,7 @@ async fn a_token_anywhere_but_in_a_bearer_header_is_refused() {
     ];
     for (n, answer) in answers.iter().enumerate() {
         answer.problem(401, "missing-token");
-        assert_eq!(answer.challenge(), BARE, "{n}: nothing that counts was presented");
+        assert_eq!(answer.challenge(), bare(&gateway), "{n}: nothing that counts was presented");
     }
     // Beside a good header, a token in the query changes nothing.
     assert_eq!(gateway.get("/whoami?access_token=x").bearer(&token).await.status, 200);
@@ -144,7 +147,7 @@ async fn an_expired_token_is_refused_and_evicted_the_moment_it_is_presented() {
     // last. Either way the token is gone when the answer is there.
     let answer = gateway.get("/whoami").bearer(&token).await;
     answer.assert_invalid_token();
-    assert!(answer.challenge().ends_with("error_description=\"The access token expired\""), "{answer:?}");
+    assert!(answer.challenge().contains(", error_description=\"The access token expired\", resource"), "{answer:?}");
     assert_eq!(gateway.registry().len(), 0);
     gateway.get("/whoami").bearer(&token).await.assert_invalid_token();
     assert_eq!(gateway.registry().len(), 0, "and it does not come back");
@@ -224,7 +227,9 @@ async fn a_token_without_the_group_is_told_which_and_whom_to_ask() {
         let answer = gateway.get("/sample/x").bearer(&token).over(http).await;
         let problem = answer.problem(403, "insufficient-scope");
         assert_eq!((&problem["missing_group"], &problem["contact"]), (&json!("sample"), &json!("sales@example.com")));
-        assert_eq!(answer.challenge(), "Bearer realm=\"keybearer\", error=\"insufficient_scope\", scope=\"sample\"");
+        let error = "error=\"insufficient_scope\", scope=\"sample\"";
+        let challenge = format!("Bearer realm=\"keybearer\", {error}, {}", gateway.resource_metadata());
+        assert_eq!(answer.challenge(), challenge);
     }
     assert_eq!(gateway.get("/whoami").bearer(&token).await.status, 200);
 }
