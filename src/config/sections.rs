@@ -140,7 +140,8 @@ fn read_tokens(section: &mut Section, settings: &mut tokens::Settings) {
 }
 
 fn read_signing(section: &mut Section, settings: &mut signing::Settings) {
-    let signing::Settings { private_key_file, rsa_bits } = settings;
+    let signing::Settings { private_key_file, algorithm, rsa_bits } = settings;
+    section.read("algorithm", algorithm, parsed("an algorithm", "\"RS256\""));
     section.read_some("private_key_file", private_key_file, path("\"/etc/keybearer/signing.pem\""));
     section.read("rsa_bits", rsa_bits, one_of_numbers(&[2048, 3072, 4096], "2048"));
 }

@@ -1,9 +1,11 @@
 //! Signing keys: their life from next to gone, the ring in memory that signs and verifies, and the JWK Set.
 //!
-//! Implements the RS256 of RFC 7518 §3.3 with a parsed key kept in memory, `kid` as RFC 7638 thumbprint and the JWK Set of
-//! RFC 7517 §5. Knows nothing of claims or HTTP.
+//! Implements RS256 and ES256 of RFC 7518 §3 and the EdDSA of RFC 8037 with parsed keys kept in memory, `kid` as RFC 7638
+//! thumbprint and the JWK Set of RFC 7517 §5. Knows nothing of claims or HTTP.
 
+mod algorithm;
 mod key;
+mod low_s;
 mod ring;
 
 use std::path::PathBuf;
@@ -14,8 +16,14 @@ use crate::clock::Timestamp;
 use crate::persist::{self, Result, Update};
 use crate::secret::Secret;
 
-pub use key::RsaKey;
+pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use key::PrivateKey;
 pub use ring::KeyRing;
+
+/// Whether a signature that verifies by `algorithm` is in the one spelling of it that we accept.
+pub(crate) fn is_canonical(algorithm: Algorithm, signature: &[u8]) -> bool {
+    algorithm != Algorithm::Es256 || low_s::is_low(signature)
+}
 
 /// What can be wrong with a signing key.
 #[derive(Debug)]
@@ -31,8 +39,15 @@ pub enum Error {
     NotPem,
     /// An encrypted private key.
     Encrypted,
-    /// Not an RSA private key.
+    /// Not a private key of a kind that we sign with.
     Unreadable,
+    /// A supplied key is for another algorithm than the one that is set.
+    Mismatch {
+        /// What the key is for.
+        key: Algorithm,
+        /// What is set.
+        set: Algorithm,
+    },
     /// A modulus of a size we do not sign with, in bits.
     Size(usize),
     /// An algorithm this version does not know.
@@ -58,13 +73,19 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File { path, source } => write!(f, "signing key {}: {source}", path.display()),
-            Self::NotPem => f.write_str("not a PEM private key (expected BEGIN PRIVATE KEY or BEGIN RSA PRIVATE KEY)"),
+            Self::NotPem => f.write_str(
+                "not a PEM private key (expected BEGIN PRIVATE KEY, BEGIN RSA PRIVATE KEY or BEGIN EC PRIVATE KEY)",
+            ),
             Self::Encrypted => {
                 f.write_str("the private key is encrypted; decrypt it with `openssl pkey -in FILE -out FILE`")
             }
             Self::Unreadable => f.write_str(
-                "not an RSA private key of 2048 bits or more; make one with `openssl genrsa -out FILE 2048`",
+                "not a private key for RS256 (RSA of 2048 bits or more), ES256 (P-256) or EdDSA (Ed25519); make one with \
+                 `openssl genrsa -out FILE 2048`",
             ),
+            Self::Mismatch { key, set } => {
+                write!(f, "the key is for {key} and signing.algorithm is {set}; set signing.algorithm = \"{key}\"")
+            }
             Self::Size(bits) => write!(f, "an RSA key of {bits} bits cannot be used; take 2048, 3072 or 4096"),
             Self::Algorithm { kid, algorithm } => {
                 write!(f, "signing key {kid} is for {algorithm}, which this version does not know")
@@ -103,7 +124,7 @@ pub enum SigningState {
 pub struct SigningKey {
     /// RFC 7638 thumbprint of the public half.
     pub kid: String,
-    /// JWS algorithm (RFC 7518 §3.1); `RS256`.
+    /// JWS algorithm (RFC 7518 §3.1): the name of an [`Algorithm`].
     pub algorithm: String,
     /// PKCS#8, DER.
     pub private: Secret<Vec<u8>>,
@@ -133,14 +154,16 @@ pub trait SigningKeyStore: Send + Sync {
 /// Settings of `[signing]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// A PEM file with an RSA private key (PKCS#8 or PKCS#1) to sign with, in place of a generated one.
+    /// A PEM file with a private key to sign with, in place of a generated one.
     pub private_key_file: Option<PathBuf>,
-    /// Size of a generated key: 2048, 3072 or 4096.
+    /// What keys are generated for.
+    pub algorithm: Algorithm,
+    /// Size of a generated key for RS256: 2048, 3072 or 4096.
     pub rsa_bits: u16,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { private_key_file: None, rsa_bits: 2048 }
+        Self { private_key_file: None, algorithm: Algorithm::Rs256, rsa_bits: 2048 }
     }
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 
-use super::{Error, RsaKey, Settings, SigningKey, SigningKeyStore, SigningState};
+use super::{Algorithm, Error, PrivateKey, Settings, SigningKey, SigningKeyStore, SigningState};
 use crate::clock::{Clock, Timestamp};
 use crate::persist::{Cut, Update};
 use crate::revocations::LONGEST_TOKEN;
@@ -15,9 +15,17 @@ use crate::revocations::LONGEST_TOKEN;
 /// All published keys at one moment.
 #[derive(Debug)]
 struct Published {
-    active: Arc<RsaKey>,
-    verifying: Vec<(String, DecodingKey)>,
+    active: Arc<PrivateKey>,
+    verifying: Vec<Verifying>,
     jwks: Arc<[u8]>,
+}
+
+/// A public key, and the one algorithm it verifies by.
+#[derive(Debug)]
+struct Verifying {
+    kid: String,
+    algorithm: Algorithm,
+    key: DecodingKey,
 }
 
 /// Signs with the active key, verifies with any published one.
@@ -61,7 +69,7 @@ impl KeyRing {
 
     async fn published(settings: &Settings, store: &dyn SigningKeyStore, now: Timestamp) -> Result<Published, Error> {
         let supplied = match &settings.private_key_file {
-            Some(path) => Some(read(path).await?),
+            Some(path) => Some(read(path, settings.algorithm).await?),
             None => None,
         };
         let stored = store.signing_keys().await.map_err(Error::Store)?;
@@ -69,8 +77,8 @@ impl KeyRing {
             Some(key) => Some(key),
             None if stored.iter().any(|key| key.state == SigningState::Active) => None,
             None => {
-                let bits = settings.rsa_bits;
-                let made = tokio::task::spawn_blocking(move || RsaKey::generate(bits)).await;
+                let (algorithm, bits) = (settings.algorithm, settings.rsa_bits);
+                let made = tokio::task::spawn_blocking(move || PrivateKey::generate(algorithm, bits)).await;
                 Some(made.map_err(|_| Error::Generate)??)
             }
         };
@@ -80,7 +88,7 @@ impl KeyRing {
                 let keep_active = settings.private_key_file.is_none();
                 let candidate = SigningKey {
                     kid: key.kid().to_owned(),
-                    algorithm: "RS256".into(),
+                    algorithm: key.algorithm().to_string(),
                     private: key.to_pkcs8()?,
                     state: SigningState::Active,
                     created_at: now,
@@ -97,14 +105,15 @@ impl KeyRing {
     }
 
     /// The key that signs now.
-    pub fn active(&self) -> Arc<RsaKey> {
+    pub fn active(&self) -> Arc<PrivateKey> {
         Arc::clone(&self.published.load().active)
     }
 
-    /// Calls `verify` with the public key of `kid`, if that is published.
-    pub(crate) fn with_key<T>(&self, kid: &str, verify: impl FnOnce(&DecodingKey) -> T) -> Option<T> {
+    /// Calls `verify` with the public key of `kid` and its algorithm, if that is published.
+    pub(crate) fn with_key<T>(&self, kid: &str, verify: impl FnOnce(Algorithm, &DecodingKey) -> T) -> Option<T> {
         let published = self.published.load();
-        published.verifying.iter().find(|(known, _)| known == kid).map(|(_, key)| verify(key))
+        let found = published.verifying.iter().find(|known| known.kid == kid);
+        found.map(|found| verify(found.algorithm, &found.key))
     }
 
     /// The JWK Set document (RFC 7517 §5), as JSON.
@@ -139,14 +148,14 @@ fn publish(keys: &[SigningKey]) -> Result<Published, Error> {
     let mut verifying = Vec::with_capacity(keys.len());
     let mut jwks: Vec<Jwk> = Vec::with_capacity(keys.len());
     for record in keys {
-        if record.algorithm != "RS256" {
+        let Ok(algorithm) = record.algorithm.parse::<Algorithm>() else {
             return Err(Error::Algorithm { kid: record.kid.clone(), algorithm: record.algorithm.clone() });
-        }
-        let key = RsaKey::from_pkcs8(record.private.expose())?;
-        if key.kid() != record.kid {
+        };
+        let key = PrivateKey::from_pkcs8(record.private.expose())?;
+        if key.kid() != record.kid || key.algorithm() != algorithm {
             return Err(Error::Mislabelled(record.kid.clone()));
         }
-        verifying.push((key.kid().to_owned(), key.decoding_key()?));
+        verifying.push(Verifying { kid: record.kid.clone(), algorithm, key: key.decoding_key()? });
         jwks.push(key.jwk().clone());
         if record.state == SigningState::Active {
             active = Some(Arc::new(key));
@@ -156,23 +165,28 @@ fn publish(keys: &[SigningKey]) -> Result<Published, Error> {
     Ok(Published { active: active.ok_or(Error::NoActiveKey)?, verifying, jwks: jwks.into() })
 }
 
-async fn read(path: &Path) -> Result<RsaKey, Error> {
+async fn read(path: &Path, set: Algorithm) -> Result<PrivateKey, Error> {
     let (shown, owned) = (path.to_owned(), path.to_owned());
     let pem = tokio::task::spawn_blocking(move || std::fs::read(owned))
         .await
         .map_err(|_| Error::Unreadable)?
         .map_err(|source| Error::File { path: shown.clone(), source: Box::new(source) })?;
-    RsaKey::from_pem(&pem).map_err(|source| Error::File { path: shown, source: Box::new(source) })
+    let key = match PrivateKey::from_pem(&pem) {
+        Ok(key) if key.algorithm() == set => return Ok(key),
+        Ok(key) => Error::Mismatch { key: key.algorithm(), set },
+        Err(error) => error,
+    };
+    Err(Error::File { path: shown, source: Box::new(key) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(key: &RsaKey, state: SigningState) -> SigningKey {
+    fn record(key: &PrivateKey, state: SigningState) -> SigningKey {
         SigningKey {
             kid: key.kid().to_owned(),
-            algorithm: "RS256".into(),
+            algorithm: key.algorithm().to_string(),
             private: key.to_pkcs8().unwrap(),
             state,
             created_at: Timestamp::default(),
@@ -183,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_supplied_key_takes_over_and_the_old_one_stays_published() {
-        let (old, new) = (RsaKey::generate(2048).unwrap(), RsaKey::generate(2048).unwrap());
+        let (old, new) = (PrivateKey::generate(Algorithm::Rs256, 2048).unwrap(), PrivateKey::generate(Algorithm::Rs256, 2048).unwrap());
         let candidate = record(&new, SigningState::Active);
         let now = Timestamp::from_secs(1000);
         let Update::Write(keys, _) = activate(vec![record(&old, SigningState::Active)], &candidate, false, now) else {
@@ -199,7 +213,7 @@ mod tests {
 
     #[test]
     fn of_two_first_starts_the_quicker_one_wins() {
-        let (quick, slow) = (RsaKey::generate(2048).unwrap(), RsaKey::generate(2048).unwrap());
+        let (quick, slow) = (PrivateKey::generate(Algorithm::Rs256, 2048).unwrap(), PrivateKey::generate(Algorithm::Rs256, 2048).unwrap());
         let keys = vec![record(&quick, SigningState::Active)];
         let late = record(&slow, SigningState::Active);
         assert!(matches!(activate(keys, &late, true, Timestamp::default()), Update::Keep));
@@ -207,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_key_under_another_kid_is_refused() {
-        let key = RsaKey::generate(2048).unwrap();
+        let key = PrivateKey::generate(Algorithm::Rs256, 2048).unwrap();
         let mut wrong = record(&key, SigningState::Active);
         wrong.kid = "someone-else".into();
         assert!(matches!(publish(&[wrong]), Err(Error::Mislabelled(_))));

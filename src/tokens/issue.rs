@@ -93,7 +93,7 @@ impl Issuer {
         let payload = serde_json::to_vec(&claims).map_err(|_| signing::Error::Sign)?;
         let key = self.ring.active();
         let header = key.encoded_header();
-        let mut jwt = String::with_capacity(header.len() + payload.len() * 4 / 3 + key.bits() / 6 + 8);
+        let mut jwt = String::with_capacity(header.len() + (payload.len() + key.signature_len()) * 4 / 3 + 8);
         jwt.push_str(header);
         jwt.push('.');
         URL_SAFE_NO_PAD.encode_string(&payload, &mut jwt);
