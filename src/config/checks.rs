@@ -11,7 +11,22 @@ use crate::credentials::{self, Hasher};
 pub(super) fn settings(config: &Config, reader: &mut Reader) {
     tls_files(config, reader);
     listeners(config, reader);
+    rotation(config, reader);
     argon2(&config.credentials, reader);
+}
+
+fn rotation(config: &Config, reader: &mut Reader) {
+    let signing = &config.signing;
+    let (every, ahead) = ("signing.rotate_every", "signing.publish_ahead");
+    if signing.rotate_every.is_zero() || signing.rotate_every > signing.publish_ahead {
+        return;
+    }
+    if reader.is_sound(every) && reader.is_sound(ahead) {
+        // The message belongs to the one that was set.
+        let path = if reader.is_given(every) { every } else { ahead };
+        let problem = "leaves no time between a key's turn and the publication of the next one";
+        reader.object(path, problem, "write a rotate_every that is longer than publish_ahead");
+    }
 }
 
 fn tls_files(config: &Config, reader: &mut Reader) {

@@ -19,6 +19,7 @@ mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -114,6 +115,12 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
+    /// How long a token issued by this configuration may be accepted, at the most: its life, and the leeway on top.
+    pub fn longest_token(&self) -> Duration {
+        let demo = if self.demo.enabled { self.demo.token_lifetime } else { Duration::ZERO };
+        self.tokens.lifetime.max(demo) + self.tokens.leeway
+    }
+
     /// Joins the defaults, `file`, `environment` and `overrides`.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use super::reader::Section;
 use super::routing::{Route, read_forward_auth, read_route};
 use super::upstreams::{Upstream, read_upstream};
 use super::values::{
-    DAY, Given, HOUR, MINUTE, Read, SECOND, address, boolean, duration, number, one_of, one_of_numbers, parsed, path,
-    size, text,
+    DAY, Given, HOUR, MINUTE, Read, SECOND, address, boolean, duration, number, one_of, one_of_numbers, or_zero,
+    parsed, path, size, text,
 };
 use super::{Config, StoreKind};
 use crate::groups::demo;
@@ -140,10 +140,14 @@ fn read_tokens(section: &mut Section, settings: &mut tokens::Settings) {
 }
 
 fn read_signing(section: &mut Section, settings: &mut signing::Settings) {
-    let signing::Settings { private_key_file, algorithm, rsa_bits } = settings;
+    let signing::Settings { private_key_file, algorithm, rsa_bits, rotate_every, publish_ahead, master_key_file } =
+        settings;
     section.read("algorithm", algorithm, parsed("an algorithm", "\"RS256\""));
     section.read_some("private_key_file", private_key_file, path("\"/etc/keybearer/signing.pem\""));
     section.read("rsa_bits", rsa_bits, one_of_numbers(&[2048, 3072, 4096], "2048"));
+    section.read("rotate_every", rotate_every, or_zero(duration(2 * HOUR..=3650 * DAY, "\"30d\"")));
+    section.read("publish_ahead", publish_ahead, duration(signing::LEAST_PUBLISH_AHEAD..=30 * DAY, "\"24h\""));
+    section.read_some("master_key_file", master_key_file, path("\"/etc/keybearer/master.key\""));
 }
 
 fn read_credentials(section: &mut Section, settings: &mut credentials::Settings) {

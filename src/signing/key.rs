@@ -103,8 +103,7 @@ impl PrivateKey {
                 Self::new(Pair::Rsa(RsaPair::from_der(der.secret_pkcs1_der()).map_err(|_| Error::Unreadable)?))
             }
             PrivateKeyDer::Sec1(der) => {
-                let pair =
-                    EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_sec1_der());
+                let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_sec1_der());
                 Self::new(Pair::Ec(pair.map_err(|_| Error::Unreadable)?))
             }
             _ => Err(Error::Unreadable),
@@ -162,7 +161,8 @@ impl PrivateKey {
         jwk.common.key_id = Some(kid.clone());
         let mut key = Self { pair, kid, jwk, header: String::new() };
         // Fixed per key, so it is encoded once: the token header of RFC 9068 §2.1.
-        key.header = encode(format!(r#"{{"alg":"{}","typ":"at+jwt","kid":"{}"}}"#, key.algorithm(), key.kid).as_bytes());
+        key.header =
+            encode(format!(r#"{{"alg":"{}","typ":"at+jwt","kid":"{}"}}"#, key.algorithm(), key.kid).as_bytes());
         Ok(key)
     }
 
@@ -224,8 +224,7 @@ impl PrivateKey {
         match &self.pair {
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
-                    .map_err(|_| Error::Sign)?;
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).map_err(|_| Error::Sign)?;
                 Ok(signature)
             }
             Pair::Ec(pair) => {

@@ -33,9 +33,11 @@ async fn everything_is_there_after_a_restart() {
         kid: "kid".to_owned(),
         algorithm: "RS256".to_owned(),
         private: Secret::new(b"a private key".to_vec()),
+        sealed_by: None,
         state: SigningState::Active,
         created_at: Timestamp::from_secs(1),
         activates_at: Timestamp::from_secs(2),
+        longest_token: Duration::from_secs(3600),
         gone_at: None,
     };
     assert!(store.insert_account(&account("acme", "title")).await.expect("an insert"));
