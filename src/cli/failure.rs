@@ -182,7 +182,7 @@ impl From<signing::Error> for Failure {
             ),
             E::Supplied(_) => Self::mendable(text)
                 .hint("after the key got into wrong hands: put a new one there, then signing-keys rotate --emergency"),
-            E::Generate | E::Sign | E::Seal => Self::ours(text),
+            E::Generate | E::Sign | E::Seal | E::TooLarge { .. } => Self::ours(text),
             _ => Self::mendable(text),
         }
     }

@@ -11,8 +11,25 @@ use crate::credentials::{self, Hasher};
 pub(super) fn settings(config: &Config, reader: &mut Reader) {
     tls_files(config, reader);
     listeners(config, reader);
+    audience(&config.tokens.audience, reader);
     rotation(config, reader);
     argon2(&config.credentials, reader);
+}
+
+fn audience(audience: &[String], reader: &mut Reader) {
+    const PATH: &str = "tokens.audience";
+    if audience.is_empty() && reader.is_sound(PATH) {
+        reader.object(PATH, "is empty", "write whom the tokens are for, as in audience = \"https://api.example.com\"");
+    }
+    let twice = audience.iter().enumerate().find(|(at, item)| audience[..*at].contains(item));
+    if let Some((_, item)) = twice {
+        reader.object(PATH, format!("{item:?} is in it twice"), "write it once");
+    }
+    const MOST: usize = 2048;
+    let bytes: usize = audience.iter().map(|item| item.len() + 3).sum();
+    if bytes > MOST {
+        reader.object(PATH, format!("takes {bytes} bytes of every token"), format!("write {MOST} bytes or less"));
+    }
 }
 
 fn rotation(config: &Config, reader: &mut Reader) {

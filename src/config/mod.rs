@@ -7,6 +7,7 @@
 //! Each room owns its `Settings`; this one knows how they are written and which values they may have.
 
 mod checks;
+mod claims;
 mod domain;
 mod faults;
 mod reader;
@@ -151,7 +152,7 @@ impl Config {
         let mut config = Self::default();
         let mut lists = sections::Lists::default();
         reader.root(table, |root| lists = sections::read(root, &mut config));
-        let sections::Lists { upstreams, routes } = lists;
+        let sections::Lists { claims, upstreams, routes } = lists;
         let Overrides { data_dir, listen, admin_listen } = overrides.clone();
         if let Some(folder) = data_dir {
             config.data_dir = folder;
@@ -170,11 +171,13 @@ impl Config {
             Some(fault) => reader.push(fault),
             None => {
                 checks::settings(&config, reader);
+                claims::check(&claims, reader);
                 upstreams::check(&upstreams, reader);
                 let ids: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.id.clone()).collect();
                 route_checks::routes(routes.as_deref().unwrap_or_default(), &ids, reader);
             }
         }
+        config.tokens.claims = claims::settled(claims);
         config.upstreams = upstreams::settled(upstreams);
         if let Some(routes) = routes {
             config.routes = routing::settled(routes);

@@ -201,7 +201,8 @@ pub(super) fn duration(range: RangeInclusive<Duration>, example: &'static str) -
 /// A duration that `0` turns off, with a unit or without.
 pub(super) fn or_zero(read: impl Fn(Given) -> Read<Duration>) -> impl Fn(Given) -> Read<Duration> {
     move |given| {
-        let is_zero = given.integer() == Some(0) || given.text().and_then(parse_duration) == Some(Duration::ZERO);
+        let by_text = |text| text == "0" || parse_duration(text) == Some(Duration::ZERO);
+        let is_zero = given.integer() == Some(0) || given.text().is_some_and(by_text);
         if is_zero {
             Ok(Duration::ZERO)
         } else {

@@ -82,7 +82,7 @@ impl Portal {
             key_mark: key_mark.to_owned(),
             access: access.clone(),
             issuer: tokens.issuer.clone(),
-            audience: tokens.audience.clone(),
+            audience: tokens.audience.join(", "),
             lifetime: tokens.lifetime,
         }
     }
@@ -356,7 +356,7 @@ mod tests {
         let access =
             access::Settings { realm: HOSTILE.into(), contact: Some(HOSTILE.into()), ..access::Settings::default() };
         let tokens =
-            tokens::Settings { issuer: HOSTILE.into(), audience: HOSTILE.into(), ..tokens::Settings::default() };
+            tokens::Settings { issuer: HOSTILE.into(), audience: vec![HOSTILE.into()], ..tokens::Settings::default() };
         let site = PublishedSite { base_url: HOSTILE.into(), ca_file: Some(HOSTILE.into()) };
         let portal = Portal::new(site, HOSTILE, &access, &tokens);
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{}}}"#, serde_json::json!(HOSTILE)));

@@ -74,6 +74,11 @@ pub enum Error {
     Generate,
     /// Signing failed.
     Sign,
+    /// A token came out larger than any door accepts.
+    TooLarge {
+        /// So large.
+        bytes: usize,
+    },
     /// The file of the master key cannot be used.
     MasterKey {
         /// The file.
@@ -140,6 +145,9 @@ impl std::fmt::Display for Error {
             Self::NoActiveKey => f.write_str("no stored signing key is active"),
             Self::Generate => f.write_str("a signing key could not be generated"),
             Self::Sign => f.write_str("signing failed"),
+            Self::TooLarge { bytes } => {
+                write!(f, "the token would have {bytes} bytes; narrow the key to fewer groups, or shorten [[claims]]")
+            }
             Self::MasterKey { path, source } => write!(f, "signing.master_key_file: {}: {source}", path.display()),
             Self::Sealed { kid, by } => write!(
                 f,

@@ -82,6 +82,9 @@ struct Header {
     kid: String,
 }
 
+/// How many seconds `iat` may lie ahead.
+const MOST_AHEAD: u64 = 60;
+
 /// Verifies tokens. Does not know revocations: that is the registry's part.
 #[derive(Debug)]
 pub struct Verifier {
@@ -101,7 +104,7 @@ impl Verifier {
     fn validation(settings: &Settings, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm.into());
         validation.set_issuer(&[&settings.issuer]);
-        validation.set_audience(&[&settings.audience]);
+        validation.set_audience(&settings.audience);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
         // Times are checked against our own clock below, without the library's minute of leeway.
         validation.validate_exp = false;
@@ -153,13 +156,15 @@ impl Verifier {
         Token::from_claims(claims).ok_or(Invalid::Claims)
     }
 
-    /// RFC 7519 §4.1.4: a token is expired *at* `exp`. `iat` may lie a second ahead: see [`super::Grant::cutoff`].
+    /// RFC 7519 §4.1.4: a token is expired *at* `exp`. `iat` may lie a second ahead, or one for each revocation of that
+    /// second: see [`super::Grant::cutoff`]. Further ahead it would escape the revocations to come.
     fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), Invalid> {
         let now = now.secs();
         if now >= claims.exp.saturating_add(self.leeway) {
             return Err(Invalid::Expired);
         }
-        if claims.nbf > now.saturating_add(self.leeway) {
+        let ahead = now.saturating_add(self.leeway);
+        if claims.nbf > ahead || claims.iat > ahead.saturating_add(MOST_AHEAD) {
             return Err(Invalid::NotYetValid);
         }
         if claims.exp <= claims.iat || claims.nbf > claims.exp {
