@@ -61,6 +61,7 @@ pub struct Portal {
     issuer: String,
     audience: String,
     lifetime: Duration,
+    algorithm: &'static str,
 }
 
 /// What changes from request to request.
@@ -84,7 +85,14 @@ impl Portal {
             issuer: tokens.issuer.clone(),
             audience: tokens.audience.join(", "),
             lifetime: tokens.lifetime,
+            algorithm: "RS256",
         }
+    }
+
+    /// With tokens that are signed otherwise than by RS256.
+    pub fn signed_by(mut self, algorithm: &'static str) -> Self {
+        self.algorithm = algorithm;
+        self
     }
 
     /// `GET /`
@@ -148,6 +156,7 @@ impl Fill for Filled<'_> {
             "realm" => Cow::from(&portal.access.realm),
             "issuer" => Cow::from(&portal.issuer),
             "audience" => Cow::from(&portal.audience),
+            "algorithm" => portal.algorithm.into(),
             "token_life" => in_words(portal.lifetime).into(),
             "token_seconds" => portal.lifetime.as_secs().to_string().into(),
             "now" => now.time.to_string().into(),

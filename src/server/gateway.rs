@@ -257,7 +257,8 @@ impl Gateway {
             ca_file: certificates.local_authority().map(|path| path.display().to_string()),
         };
         let key_mark = format!("{}_", config.key_prefix.as_str());
-        let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens);
+        let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens)
+            .signed_by(config.signing.algorithm.as_str());
         let demo =
             Demo::new(&config.demo, site, Arc::clone(&credentials), issuer, Arc::clone(&registry), Arc::clone(&clock));
         let doors = Arc::new(Doors {

@@ -101,15 +101,16 @@ impl Operations {
         let master = read_master(&self.settings).await?;
         let stored = self.list().await?;
         check_all(&stored, master.as_ref())?;
-        let now = self.clock.now();
         let candidate = match self.usable_next(&stored) {
             None if !or_fail && !stored.is_empty() => {
-                Some(alike(generate(&self.settings, self.longest_token, now).await?, &stored, master.as_ref())?)
+                let made = generate(&self.settings, self.longest_token, self.clock.now()).await?;
+                Some(alike(made, &stored, master.as_ref())?)
             }
             _ => None,
         };
         let decided = Decided::new();
-        let change = |keys| decided.note(self.decide(keys, candidate.as_ref(), or_fail, now));
+        // The time is taken in the update: making the key took some, and waiting for other writers may have.
+        let change = |keys| decided.note(self.decide(keys, candidate.as_ref(), or_fail, self.clock.now()));
         self.store.update_signing_keys(&change).await.map_err(Error::Store)?;
         decided.take()
     }
@@ -150,7 +151,7 @@ impl Operations {
         let at = now + self.settings.publish_ahead;
         // One for another algorithm has signed nothing yet.
         keys.retain(|key| key.state != SigningState::Next);
-        keys.push(SigningKey { state: SigningState::Next, activates_at: at, ..candidate.clone() });
+        keys.push(SigningKey { state: SigningState::Next, created_at: now, activates_at: at, ..candidate.clone() });
         Ok((Rotated::Planned(candidate.kid.clone(), at), Update::Write(keys, Cut::No)))
     }
 
@@ -176,7 +177,8 @@ impl Operations {
         };
         let candidate = alike(candidate, &stored, master.as_ref())?;
         let replace = async |at| {
-            let change = |_| Update::Write(vec![candidate.clone()], Cut::Now(at));
+            let only = SigningKey { created_at: at, activates_at: at, ..candidate.clone() };
+            let change = |_| Update::Write(vec![only.clone()], Cut::Now(at));
             self.store.update_signing_keys(&change).await.map_err(Error::Store)
         };
         let decided_at = self.clock.now();

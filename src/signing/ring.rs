@@ -141,7 +141,8 @@ impl KeyRing {
         let change = |keys: Vec<SigningKey>| {
             // Never in the clear among sealed ones.
             let candidate = candidate.as_ref().filter(|key| fits(key, &keys));
-            rotation::advance(keys, &self.settings, candidate, now)
+            // The time anew: making the key took some, and waiting for other writers may have.
+            rotation::advance(keys, &self.settings, candidate, self.clock.now())
         };
         self.store.update_signing_keys(&change).await.map_err(Error::Store)?;
         self.reload().await?;

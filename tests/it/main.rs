@@ -15,5 +15,6 @@ mod faults;
 mod forward_auth;
 mod patience;
 mod revocation;
+mod rotation;
 mod secrets;
 mod tokens;
