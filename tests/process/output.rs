@@ -105,7 +105,11 @@ fn scenario(format: &str) {
     let signing = pem("PRIVATE KEY", signing.expose());
     secrets.pem("the signing key", &signing);
     let signing = installation.file("signing.pem", signing);
-    let configuration = format!("[signing]\nprivate_key_file = {signing:?}\n\n{configuration}");
+    let master = "c2VjcmV0IG1hc3RlciBrZXkgb2YgMzIgYnl0ZXMuLi4=";
+    secrets.add("the master key", master);
+    let master = installation.file("master.key", master);
+    let configuration =
+        format!("[signing]\nprivate_key_file = {signing:?}\nmaster_key_file = {master:?}\n\n{configuration}");
     installation.configure(&configuration);
     let server = installation.serve();
 
