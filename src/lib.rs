@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Keybearer turns an API key (or username and password) into a short-lived RS256 JSON Web Token and guards APIs with it.
+//! Keybearer turns an API key (or username and password) into a short-lived JSON Web Token and guards APIs with it.
 //!
 //! The rooms are named after the domain and stand on floors; imports go down only (`ARCHITECTURE.md`).
 

@@ -1,6 +1,7 @@
 //! `keybearer check`: configuration, store and certificates looked over, every finding told. Changes nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::ids::GroupId;
 use crate::keys::KeyState;
 use crate::proxy::upstream::Upstreams;
 use crate::store::SharedStore;
-use crate::tls;
+use crate::{signing, tls};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,7 +93,7 @@ pub(super) async fn run(session: &mut Session<'_, '_>) -> Result<Exit, Failure> 
     certificate(&session.config, session.now(), &mut report);
     upstreams(&session.config, &mut report);
     if let Some(store) = records(session, &mut report).await
-        && let Err(error) = references(&session.config, &store, session.clock.as_ref(), &mut report).await
+        && let Err(error) = references(&session.config, &store, &session.clock, &mut report).await
     {
         report.fault("store", Failure::from(error).message());
     }
@@ -141,7 +142,7 @@ async fn records(session: &mut Session<'_, '_>, report: &mut Report) -> Option<S
 async fn references(
     config: &Config,
     store: &SharedStore,
-    clock: &dyn Clock,
+    clock: &Arc<dyn Clock>,
     report: &mut Report,
 ) -> crate::persist::Result<()> {
     let mut known: BTreeSet<GroupId> = store.groups().await?.into_iter().map(|group| group.id).collect();
@@ -175,6 +176,11 @@ async fn references(
         }
     }
     let accounts = store.accounts().await?.len();
+    let operations =
+        signing::Operations::new(Arc::clone(store) as _, &config.signing, config.longest_token(), Arc::clone(clock));
+    if let Err(error) = operations.check().await {
+        report.fault("signing", Failure::from(error).message());
+    }
     let signing = store.signing_keys().await?.len();
     report.ok(
         "records",

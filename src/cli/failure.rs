@@ -5,7 +5,7 @@ use std::io;
 
 use super::Exit;
 use crate::config::Faults;
-use crate::{accounts, credentials, groups, keys, licences, persist, revocations};
+use crate::{accounts, credentials, groups, keys, licences, persist, revocations, signing};
 
 /// A failed command.
 #[derive(Debug)]
@@ -167,6 +167,23 @@ impl From<revocations::Error> for Failure {
             E::NoKey(_) => Self::mendable(text).hint(NO_KEY),
             E::NoAccount(_) => Self::mendable(text).hint(NO_ACCOUNT),
             E::Future(_) => Self::mendable(text),
+        }
+    }
+}
+
+impl From<signing::Error> for Failure {
+    fn from(error: signing::Error) -> Self {
+        use signing::Error as E;
+        let text = error.to_string();
+        match error {
+            E::Store(error) => error.into(),
+            E::TooEarly(_) => Self::mendable(text).hint(
+                "rotate without --now plans it; after a key got into wrong hands: signing-keys rotate --emergency",
+            ),
+            E::Supplied(_) => Self::mendable(text)
+                .hint("after the key got into wrong hands: put a new one there, then signing-keys rotate --emergency"),
+            E::Generate | E::Sign | E::Seal | E::TooLarge { .. } => Self::ours(text),
+            _ => Self::mendable(text),
         }
     }
 }

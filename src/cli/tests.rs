@@ -12,6 +12,7 @@ mod documents;
 mod player;
 mod refusals;
 mod secrets;
+mod signing_keys;
 
 /// A data folder of its own, and a clock that stands still.
 struct Desk {

@@ -335,6 +335,8 @@ pub(super) struct SigningKeyView {
     pub activates_at: Timestamp,
     #[serde(serialize_with = "end")]
     pub gone_at: Option<Timestamp>,
+    /// The id of the master key under which it is sealed; `null`: it lies in the clear.
+    pub sealed_by: Option<String>,
 }
 
 impl SigningKeyView {
@@ -350,6 +352,7 @@ impl SigningKeyView {
             created_at: key.created_at,
             activates_at: key.activates_at,
             gone_at: key.gone_at,
+            sealed_by: key.sealed_by.clone(),
         }
     }
 }

@@ -11,7 +11,39 @@ use crate::credentials::{self, Hasher};
 pub(super) fn settings(config: &Config, reader: &mut Reader) {
     tls_files(config, reader);
     listeners(config, reader);
+    audience(&config.tokens.audience, reader);
+    rotation(config, reader);
     argon2(&config.credentials, reader);
+}
+
+fn audience(audience: &[String], reader: &mut Reader) {
+    const PATH: &str = "tokens.audience";
+    if audience.is_empty() && reader.is_sound(PATH) {
+        reader.object(PATH, "is empty", "write whom the tokens are for, as in audience = \"https://api.example.com\"");
+    }
+    let twice = audience.iter().enumerate().find(|(at, item)| audience[..*at].contains(item));
+    if let Some((_, item)) = twice {
+        reader.object(PATH, format!("{item:?} is in it twice"), "write it once");
+    }
+    const MOST: usize = 2048;
+    let bytes: usize = audience.iter().map(|item| item.len() + 3).sum();
+    if bytes > MOST {
+        reader.object(PATH, format!("takes {bytes} bytes of every token"), format!("write {MOST} bytes or less"));
+    }
+}
+
+fn rotation(config: &Config, reader: &mut Reader) {
+    let signing = &config.signing;
+    let (every, ahead) = ("signing.rotate_every", "signing.publish_ahead");
+    if signing.rotate_every.is_zero() || signing.rotate_every > signing.publish_ahead {
+        return;
+    }
+    if reader.is_sound(every) && reader.is_sound(ahead) {
+        // The message belongs to the one that was set.
+        let path = if reader.is_given(every) { every } else { ahead };
+        let problem = "leaves no time between a key's turn and the publication of the next one";
+        reader.object(path, problem, "write a rotate_every that is longer than publish_ahead");
+    }
 }
 
 fn tls_files(config: &Config, reader: &mut Reader) {

@@ -7,6 +7,7 @@
 //! Each room owns its `Settings`; this one knows how they are written and which values they may have.
 
 mod checks;
+mod claims;
 mod domain;
 mod faults;
 mod reader;
@@ -19,6 +20,7 @@ mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::de::DeTable;
 
@@ -114,6 +116,12 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Config {
+    /// How long a token issued by this configuration may be accepted, at the most: its life, and the leeway on top.
+    pub fn longest_token(&self) -> Duration {
+        let demo = if self.demo.enabled { self.demo.token_lifetime } else { Duration::ZERO };
+        self.tokens.lifetime.max(demo) + self.tokens.leeway
+    }
+
     /// Joins the defaults, `file`, `environment` and `overrides`.
     ///
     /// # Errors
@@ -144,7 +152,7 @@ impl Config {
         let mut config = Self::default();
         let mut lists = sections::Lists::default();
         reader.root(table, |root| lists = sections::read(root, &mut config));
-        let sections::Lists { upstreams, routes } = lists;
+        let sections::Lists { claims, upstreams, routes } = lists;
         let Overrides { data_dir, listen, admin_listen } = overrides.clone();
         if let Some(folder) = data_dir {
             config.data_dir = folder;
@@ -163,11 +171,13 @@ impl Config {
             Some(fault) => reader.push(fault),
             None => {
                 checks::settings(&config, reader);
+                claims::check(&claims, reader);
                 upstreams::check(&upstreams, reader);
                 let ids: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.id.clone()).collect();
                 route_checks::routes(routes.as_deref().unwrap_or_default(), &ids, reader);
             }
         }
+        config.tokens.claims = claims::settled(claims);
         config.upstreams = upstreams::settled(upstreams);
         if let Some(routes) = routes {
             config.routes = routing::settled(routes);

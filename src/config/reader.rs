@@ -114,7 +114,7 @@ impl<'i> Reader<'i> {
         let in_environment = matches!(unknown.origin, Origin::Environment(_));
         let spell = |path: &str| if in_environment { variable(path) } else { format!("{:?}", split(path).1) };
         let inside = format!("{}.", unknown.path);
-        let list = ["routes", "upstreams"]
+        let list = ["claims", "routes", "upstreams"]
             .into_iter()
             .find(|list| key == *list || unknown.path.strip_prefix(list).is_some_and(|rest| rest.starts_with('.')));
         if let (true, Some(list)) = (in_environment, list) {
@@ -236,6 +236,21 @@ impl<'i> Section<'_, 'i> {
             let items = if text.is_empty() { vec![] } else { text.split(',').map(str::trim).collect() };
             let items = items.into_iter().map(|item| (origin.clone(), parse(Given::Text(item)))).collect();
             self.settle_all(&path, origin, items, into);
+        }
+    }
+
+    /// Reads a list that may be written as its only item.
+    pub fn one_or_more<T>(&mut self, key: &'static str, into: &mut Vec<T>, parse: impl Fn(Given) -> Read<T>) {
+        match self.in_file(key).map(Spanned::get_ref) {
+            Some(DeValue::Array(_)) => self.list(key, into, parse),
+            None if self.reader.variables.contains_key(&join(&self.path, key)) => self.list(key, into, parse),
+            _ => {
+                self.read(key, into, |given| match given {
+                    // The environment has the last word, and its own way of writing lists.
+                    Given::Text(text) => text.split(',').map(|item| parse(Given::Text(item.trim()))).collect(),
+                    Given::Toml(_) => parse(given).map(|item| vec![item]),
+                });
+            }
         }
     }
 

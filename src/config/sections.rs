@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::claims::{Claim, read_claim};
 use super::domain::{host_name, issuer, log_filter, network, realm};
 use super::reader::Section;
 use super::routing::{Route, read_forward_auth, read_route};
 use super::upstreams::{Upstream, read_upstream};
 use super::values::{
-    DAY, Given, HOUR, MINUTE, Read, SECOND, address, boolean, duration, number, one_of, one_of_numbers, parsed, path,
-    size, text,
+    DAY, Given, HOUR, MINUTE, Read, SECOND, address, boolean, duration, number, one_of, one_of_numbers, or_zero,
+    parsed, path, size, text,
 };
 use super::{Config, StoreKind};
 use crate::groups::demo;
@@ -20,6 +21,7 @@ use crate::{access, credentials, server, signing, telemetry, tls, tokens};
 /// What was read of the lists of sections: each entry as far as it could be read.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
+    pub claims: Vec<Claim>,
     pub upstreams: Vec<Upstream>,
     /// `None` when no list was given.
     pub routes: Option<Vec<Route>>,
@@ -58,10 +60,11 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
     root.section("demo", |section| read_demo(section, demo));
     root.section("logging", |section| read_logging(section, logging));
     root.section("forward_auth", |section| read_forward_auth(section, forward_auth));
-    let (mut upstreams, mut routes) = (Vec::new(), Vec::new());
+    let (mut claims, mut upstreams, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+    root.sections("claims", |section| claims.push(read_claim(section)));
     root.sections("upstreams", |section| upstreams.push(read_upstream(section)));
     let has_routes = root.sections("routes", |section| routes.push(read_route(section)));
-    Lists { upstreams, routes: has_routes.then_some(routes) }
+    Lists { claims, upstreams, routes: has_routes.then_some(routes) }
 }
 
 fn read_server(section: &mut Section, settings: &mut server::Settings) {
@@ -138,9 +141,9 @@ fn read_access(section: &mut Section, settings: &mut access::Settings) {
 }
 
 fn read_tokens(section: &mut Section, settings: &mut tokens::Settings) {
-    let tokens::Settings { issuer: url, audience, lifetime, leeway, not_before_slack, max_live } = settings;
+    let tokens::Settings { issuer: url, audience, lifetime, leeway, not_before_slack, max_live, claims: _ } = settings;
     section.read("issuer", url, issuer);
-    section.read("audience", audience, text(1..=512, "\"https://api.example.com\""));
+    section.one_or_more("audience", audience, text(1..=512, "\"https://api.example.com\""));
     section.read("lifetime", lifetime, duration(SECOND..=30 * DAY, "\"1h\""));
     section.read("leeway", leeway, duration(Duration::ZERO..=5 * MINUTE, "\"30s\""));
     section.read("not_before_slack", not_before_slack, duration(Duration::ZERO..=5 * MINUTE, "\"2s\""));
@@ -148,9 +151,14 @@ fn read_tokens(section: &mut Section, settings: &mut tokens::Settings) {
 }
 
 fn read_signing(section: &mut Section, settings: &mut signing::Settings) {
-    let signing::Settings { private_key_file, rsa_bits } = settings;
+    let signing::Settings { private_key_file, algorithm, rsa_bits, rotate_every, publish_ahead, master_key_file } =
+        settings;
+    section.read("algorithm", algorithm, parsed("an algorithm", "\"RS256\""));
     section.read_some("private_key_file", private_key_file, path("\"/etc/keybearer/signing.pem\""));
     section.read("rsa_bits", rsa_bits, one_of_numbers(&[2048, 3072, 4096], "2048"));
+    section.read("rotate_every", rotate_every, or_zero(duration(2 * HOUR..=3650 * DAY, "\"30d\"")));
+    section.read("publish_ahead", publish_ahead, duration(signing::LEAST_PUBLISH_AHEAD..=30 * DAY, "\"24h\""));
+    section.read_some("master_key_file", master_key_file, path("\"/etc/keybearer/master.key\""));
 }
 
 fn read_credentials(section: &mut Section, settings: &mut credentials::Settings) {

@@ -47,7 +47,7 @@ fn the_shipped_file_has_every_setting_and_its_examples_are_good() {
     missing.retain(|path| !path.contains('[') || path.contains("[0]"));
     missing.retain(|path| !anywhere(path));
     // The lists are known by their members.
-    assert_eq!(missing, ["upstreams", "routes"]);
+    assert_eq!(missing, ["claims", "upstreams", "routes"]);
     assert_eq!(reader.finish(), Ok(()));
     assert!(
         config.server.behind_proxy.is_some() && config.tls.certificate.is_some() && config.access.contact.is_some()
@@ -342,6 +342,97 @@ forward_auth = true
     assert_eq!(config.routes[3].destination, Destination::External);
     let problem = load_environment(&[("KEYBEARER__UPSTREAMS__0__ID", "a")]).unwrap_err();
     assert!(problem.contains("write [[upstreams]] in a configuration file"), "{problem}");
+}
+
+#[test]
+fn claims_are_namespaced_small_and_said_once() {
+    use crate::tokens::{ClaimValue, Holder};
+    let text = r#"
+[tokens]
+audience = ["https://a.example", "https://b.example"]
+[[claims]]
+group = "orders"
+name = "https://example.com/tier"
+value = "gold"
+[[claims]]
+account = "acme"
+name = "example.com/tenant"
+value = -7
+[[claims]]
+account = "acme"
+name = "urn:x:beta"
+value = true
+"#;
+    let tokens = load(text, &[]).expect("no fault").tokens;
+    assert_eq!(tokens.audience, ["https://a.example", "https://b.example"]);
+    assert_eq!(tokens.claims.len(), 3);
+    assert_eq!(tokens.claims[0].holder, Holder::Group("orders".parse().unwrap()));
+    assert_eq!(
+        (&tokens.claims[1].value, &tokens.claims[2].value),
+        (&ClaimValue::Integer(-7), &ClaimValue::Boolean(true))
+    );
+    for (text, expected) in [("a,b", vec!["a", "b"]), ("a", vec!["a"])] {
+        assert_eq!(load("", &[("KEYBEARER__TOKENS__AUDIENCE", text)]).expect("no fault").tokens.audience, expected);
+        let over = load("[tokens]\naudience = 'x'", &[("KEYBEARER__TOKENS__AUDIENCE", text)]).expect("no fault");
+        assert_eq!(over.tokens.audience, expected);
+    }
+
+    let text = r#"
+[tokens]
+audience = []
+[[claims]]
+name = "tier"
+value = 1.5
+[[claims]]
+group = "orders"
+account = "acme"
+name = "scope"
+[[claims]]
+group = "orders"
+name = "a.b"
+value = 9007199254740992
+[[claims]]
+group = "orders"
+name = "a.b"
+value = "x"
+"#;
+    assert_eq!(load(text, &[]).expect_err("faults"), EXPECTED_CLAIMS.trim());
+    let long =
+        |account: &str| format!("[[claims]]\naccount = '{account}'\nname = 'a.b'\nvalue = '{}'\n", "x".repeat(1500));
+    assert!(load(&(long("a") + &long("b")), &[]).is_ok(), "no token is of two accounts");
+    let text = long("a") + &long("b").replace("account", "group").replace("a.b", "c.d");
+    let problem = load(&text, &[]).unwrap_err();
+    assert!(problem.contains("claims: take up to 3018 bytes of one token"), "{problem}");
+}
+
+const EXPECTED_CLAIMS: &str = r#"
+the configuration has 9 faults:
+tokens.audience: is empty (gateway.toml:3); write whom the tokens are for, as in audience = "https://api.example.com"
+claims[0].group: is not given (gateway.toml:4); write whose tokens say it: group = "…" or account = "…"
+claims[0].name: "tier" has no namespace (gateway.toml:5); write a name of your own, a URI or a name with a domain in it (RFC 7519 §4.2), as in name = "https://example.com/tier"
+claims[0].value: 1.5 is not what a claim can say (gateway.toml:6); write text in quotes, a whole number of less than 2^53, true or false, as in value = "gold"
+claims[1].value: is not given (gateway.toml:7); write what it says, as in value = "gold"
+claims[1].group: is given beside account (gateway.toml:8); a claim has one holder: remove the other
+claims[1].name: "scope" is said by every token itself (gateway.toml:10); write a name of your own, a URI or a name with a domain in it (RFC 7519 §4.2), as in name = "https://example.com/tier"
+claims[2].value: 9007199254740992 is not what a claim can say (gateway.toml:14); write text in quotes, a whole number of less than 2^53, true or false, as in value = "gold"
+claims[3].name: is the claim of claims[2] too, for the same holder (gateway.toml:17); write it once
+"#;
+
+#[test]
+fn the_schedule_of_signing_keys_leaves_time_between_two() {
+    let signing = |text: &str| load(&format!("[signing]\n{text}"), &[]).map(|config| config.signing);
+    for off in ["rotate_every = 0", "rotate_every = '0'", "rotate_every = '0s'"] {
+        assert!(!signing(off).expect("no fault").is_scheduled(), "{off}");
+    }
+    assert!(signing("rotate_every = '24h'").unwrap_err().contains("signing.rotate_every: leaves no time between"));
+    assert!(signing("publish_ahead = '30d'").unwrap_err().contains("signing.publish_ahead: leaves no time between"));
+    assert!(
+        signing("publish_ahead = '59m'")
+            .unwrap_err()
+            .contains("\"59m\" is too short (gateway.toml:2); write 1h to 30d")
+    );
+    assert!(signing("rotate_every = '1h'").unwrap_err().contains("write 2h to 3650d, or 0 for never"));
+    assert!(signing("algorithm = 'HS256'").unwrap_err().contains("an algorithm is RS256, ES256 or EdDSA"));
 }
 
 #[test]

@@ -198,6 +198,19 @@ pub(super) fn duration(range: RangeInclusive<Duration>, example: &'static str) -
     }
 }
 
+/// A duration that `0` turns off, with a unit or without.
+pub(super) fn or_zero(read: impl Fn(Given) -> Read<Duration>) -> impl Fn(Given) -> Read<Duration> {
+    move |given| {
+        let by_text = |text| text == "0" || parse_duration(text) == Some(Duration::ZERO);
+        let is_zero = given.integer() == Some(0) || given.text().is_some_and(by_text);
+        if is_zero {
+            Ok(Duration::ZERO)
+        } else {
+            read(given).map_err(|wrong| Wrong { remedy: wrong.remedy + ", or 0 for never", ..wrong })
+        }
+    }
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (count, unit) = text.split_at(digits);

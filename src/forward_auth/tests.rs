@@ -16,6 +16,7 @@ use crate::groups::demo;
 use crate::ids::{Groups, KeyId, RequestId, TokenId};
 use crate::limits::Rate;
 use crate::registry::{Digest, Registry};
+use crate::revocations::LONGEST_TOKEN;
 use crate::revocations::{Cutoff, Revocation, Target};
 use crate::routes::{BuiltIns, Resource, RouteSettings, RouteTable};
 use crate::signing::{self, KeyRing};
@@ -38,7 +39,7 @@ static RING: LazyLock<Arc<KeyRing>> = LazyLock::new(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let clock = Arc::new(ManualClock::new(NOW));
         let store = Arc::new(MemoryStore::new());
-        runtime.block_on(KeyRing::load(&signing::Settings::default(), store, clock)).expect("a key ring")
+        runtime.block_on(KeyRing::load(&signing::Settings::default(), LONGEST_TOKEN, store, clock)).expect("a key ring")
     };
     Arc::new(std::thread::spawn(load).join().expect("it does not panic"))
 });

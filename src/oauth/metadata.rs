@@ -42,7 +42,7 @@ impl Metadata {
     pub fn new(base_url: &str, tokens: &tokens::Settings) -> Self {
         let issuer = &tokens.issuer;
         // Who the tokens are for, when that is a URL: a resource has to be one (RFC 9728 §1.2).
-        let resource = if is_resource(&tokens.audience) { &tokens.audience } else { issuer };
+        let resource = tokens.audience.iter().find(|audience| is_resource(audience)).unwrap_or(issuer);
         let at = |path: &str| format!("{base_url}{path}");
         let server = json!({
             "issuer": issuer,
@@ -110,7 +110,7 @@ mod tests {
 
     fn metadata(base_url: &str, issuer: &str, audience: &str) -> Metadata {
         let tokens =
-            tokens::Settings { issuer: issuer.into(), audience: audience.into(), ..tokens::Settings::default() };
+            tokens::Settings { issuer: issuer.into(), audience: vec![audience.into()], ..tokens::Settings::default() };
         Metadata::new(base_url, &tokens)
     }
 

@@ -20,7 +20,7 @@ use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 
-use crate::signing::KeyRing;
+use crate::signing::{JWKS_MAX_AGE, KeyRing};
 
 pub use client::Clients;
 pub use introspect::IntrospectionEndpoint;
@@ -29,11 +29,16 @@ pub use question::{QuestionParts, Questions};
 pub use revoke::RevocationEndpoint;
 pub use token::{TokenEndpoint, TokenParts};
 
+fn max_age() -> HeaderValue {
+    HeaderValue::from_str(&format!("public, max-age={}", JWKS_MAX_AGE.as_secs()))
+        .unwrap_or(HeaderValue::from_static("public"))
+}
+
 /// `GET /.well-known/jwks.json`. Verifiers may keep it for five minutes; a key is published long before it signs.
 pub fn jwks(ring: &Arc<KeyRing>) -> Response<Body> {
     let mut response = Response::new(Body::from(ring.jwks().to_vec()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.insert(CACHE_CONTROL, max_age());
     response
 }

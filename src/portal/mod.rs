@@ -61,6 +61,7 @@ pub struct Portal {
     issuer: String,
     audience: String,
     lifetime: Duration,
+    algorithm: &'static str,
 }
 
 /// What changes from request to request.
@@ -82,9 +83,16 @@ impl Portal {
             key_mark: key_mark.to_owned(),
             access: access.clone(),
             issuer: tokens.issuer.clone(),
-            audience: tokens.audience.clone(),
+            audience: tokens.audience.join(", "),
             lifetime: tokens.lifetime,
+            algorithm: "RS256",
         }
+    }
+
+    /// With tokens that are signed otherwise than by RS256.
+    pub fn signed_by(mut self, algorithm: &'static str) -> Self {
+        self.algorithm = algorithm;
+        self
     }
 
     /// `GET /`
@@ -148,6 +156,7 @@ impl Fill for Filled<'_> {
             "realm" => Cow::from(&portal.access.realm),
             "issuer" => Cow::from(&portal.issuer),
             "audience" => Cow::from(&portal.audience),
+            "algorithm" => portal.algorithm.into(),
             "token_life" => in_words(portal.lifetime).into(),
             "token_seconds" => portal.lifetime.as_secs().to_string().into(),
             "now" => now.time.to_string().into(),
@@ -356,7 +365,7 @@ mod tests {
         let access =
             access::Settings { realm: HOSTILE.into(), contact: Some(HOSTILE.into()), ..access::Settings::default() };
         let tokens =
-            tokens::Settings { issuer: HOSTILE.into(), audience: HOSTILE.into(), ..tokens::Settings::default() };
+            tokens::Settings { issuer: HOSTILE.into(), audience: vec![HOSTILE.into()], ..tokens::Settings::default() };
         let site = PublishedSite { base_url: HOSTILE.into(), ca_file: Some(HOSTILE.into()) };
         let portal = Portal::new(site, HOSTILE, &access, &tokens);
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":{}}}"#, serde_json::json!(HOSTILE)));

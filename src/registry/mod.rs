@@ -313,6 +313,11 @@ impl Registry {
         evicted
     }
 
+    /// Forgets every session, so that each token is verified anew when it is next presented.
+    pub fn forget_all(&self) {
+        self.sweep(Timestamp::from_secs(u64::from(u32::MAX)));
+    }
+
     /// A full registry is swept by those who need room, so that it does not depend on the sweeper's turn.
     fn sweep_some(&self, now: Timestamp) {
         if self.live.load(Ordering::Relaxed) >= self.most {

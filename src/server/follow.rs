@@ -28,6 +28,8 @@ pub struct Follower {
     reachable: AtomicBool,
     /// The signing keys changed and are not loaded yet.
     keys_are_due: AtomicBool,
+    /// A signing key has gone before its time, and what was found by its digest must be verified anew.
+    keys_dropped: AtomicBool,
     /// Loading them failed, and was told.
     keys_failed: AtomicBool,
     /// The longest time, in milliseconds, from a revocation's decision to its being in force here.
@@ -61,6 +63,7 @@ impl Follower {
             clock,
             reachable: AtomicBool::new(true),
             keys_are_due: AtomicBool::new(false),
+            keys_dropped: AtomicBool::new(false),
             keys_failed: AtomicBool::new(false),
             lag: AtomicU64::new(0),
         };
@@ -115,8 +118,16 @@ impl Follower {
                 }
             }
         }
+        // Once more a turn later: what was verified at that very moment was admitted only then.
+        if self.keys_dropped.swap(false, Ordering::AcqRel) {
+            self.registry.forget_all();
+        }
         if self.keys_are_due.load(Ordering::Acquire) {
             self.reload_keys().await;
+        }
+        if self.ring.take_dropped() {
+            self.registry.forget_all();
+            self.keys_dropped.store(true, Ordering::Release);
         }
         self.credentials.synced(began);
         Ok(())

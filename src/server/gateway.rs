@@ -41,7 +41,7 @@ use crate::registry::{Evictions, Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
 use crate::revocations;
 use crate::routes::{BuiltIns, RouteSettings, RouteTable};
-use crate::signing::{self, KeyRing};
+use crate::signing::{self, KeyRing, keep_rotated};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
 use crate::tls;
@@ -196,7 +196,9 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::default());
         let certificates = Arc::new(Certificates::open(config, &clock).await.map_err(StartError::Tls)?);
-        let ring = Arc::new(KeyRing::load(&config.signing, Arc::clone(&store) as _, Arc::clone(&clock)).await?);
+        let longest_token = config.longest_token();
+        let ring = KeyRing::load(&config.signing, longest_token, Arc::clone(&store) as _, Arc::clone(&clock)).await?;
+        let ring = Arc::new(ring);
         let registry = Arc::new(Registry::new(config.tokens.max_live));
         let credentials = Arc::new(
             Verifier::start(
@@ -280,7 +282,8 @@ impl Gateway {
             clock: Arc::clone(&clock),
         };
         let key_mark = format!("{}_", config.key_prefix.as_str());
-        let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens);
+        let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens)
+            .signed_by(config.signing.algorithm.as_str());
         let demo =
             Demo::new(&config.demo, site, Arc::clone(&credentials), issuer, Arc::clone(&registry), Arc::clone(&clock));
         let doors = Arc::new(Doors {
@@ -369,6 +372,7 @@ impl Gateway {
         self.tasks = vec![
             tokio::spawn(keep_swept(Arc::clone(&self.registry), Arc::clone(clock))),
             tokio::spawn(follow(Arc::clone(&self.follower), Arc::clone(clock))),
+            tokio::spawn(keep_rotated(Arc::clone(&self.doors.ring))),
             tokio::spawn(Arc::clone(&self.certificates).keep_fresh(Arc::clone(clock))),
             tokio::spawn(Arc::clone(&self.doors.proxy).watch()),
             tokio::spawn(clean(

@@ -261,9 +261,12 @@ impl SigningKeyStore for MemoryStore {
         change: &(dyn Fn(Vec<SigningKey>) -> Update<Vec<SigningKey>> + Send + Sync),
     ) -> Result<Vec<SigningKey>> {
         let mut state = self.state();
-        if let Update::Write(keys, _) = change(state.signing_keys.clone()) {
+        if let Update::Write(keys, cut) = change(state.signing_keys.clone()) {
             state.signing_keys = rules::ordered(keys)?;
             state.tell(Change::SigningKeys);
+            if let Some((now, _)) = rules::cut(cut) {
+                state.revoke(&Target::All, now, false);
+            }
         }
         Ok(state.signing_keys.clone())
     }

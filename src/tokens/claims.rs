@@ -14,13 +14,33 @@ pub enum Client {
     Password,
 }
 
+/// `aud`: one as a string, several as an array (RFC 7519 §4.1.3). Both are read; one is written as a string, since some
+/// verifiers know nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Audience {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl From<&[String]> for Audience {
+    fn from(all: &[String]) -> Self {
+        match all {
+            [one] => Self::One(one.clone()),
+            many => Self::Many(many.to_vec()),
+        }
+    }
+}
+
 /// The claims of an access token (RFC 9068 §2.2), as they travel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// RFC 7519 §4.1.1
     pub iss: String,
     /// RFC 7519 §4.1.3
-    pub aud: String,
+    pub aud: Audience,
     /// RFC 7519 §4.1.2: the account.
     pub sub: String,
     /// RFC 8693 §4.3: `<prefix>_<key id>`, or the account's name when it was a password.
@@ -58,10 +78,10 @@ pub struct Token {
 
 impl Token {
     /// The claims of this token.
-    pub(super) fn claims(&self, prefix: &KeyPrefix, issuer: &str, audience: &str, not_before: u64) -> Claims {
+    pub(super) fn claims(&self, prefix: &KeyPrefix, issuer: &str, audience: Audience, not_before: u64) -> Claims {
         Claims {
             iss: issuer.to_owned(),
-            aud: audience.to_owned(),
+            aud: audience,
             sub: self.account.as_str().to_owned(),
             client_id: match &self.client {
                 Client::Key(id) => prefix.name_of(id),

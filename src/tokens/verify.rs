@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, Validation, decode};
+use jsonwebtoken::{Validation, decode};
 use serde::Deserialize;
 
 use super::claims::{Claims, Token};
 use super::{LARGEST, Settings};
 use crate::clock::Timestamp;
-use crate::signing::KeyRing;
+use crate::signing::{self, Algorithm, KeyRing};
 
 /// Why a token is refused. The word is for logs and metrics; the client is told less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,7 +21,7 @@ pub enum Invalid {
     TooLarge,
     /// Not three canonical base64url parts.
     Malformed,
-    /// The header is not `{alg: RS256, typ: at+jwt, kid}` and nothing else.
+    /// The header is not `{alg, typ: at+jwt, kid}` and nothing else, or `alg` is not the one of that key.
     Header,
     /// A `kid` we did not publish.
     UnknownKey,
@@ -82,10 +82,14 @@ struct Header {
     kid: String,
 }
 
+/// How many seconds `iat` may lie ahead.
+const MOST_AHEAD: u64 = 60;
+
 /// Verifies tokens. Does not know revocations: that is the registry's part.
 #[derive(Debug)]
 pub struct Verifier {
-    validation: Validation,
+    /// One for each of [`Algorithm::ALL`]: what a key verifies by is not the token's choice.
+    validations: [Validation; 3],
     leeway: u64,
     ring: Arc<KeyRing>,
 }
@@ -93,14 +97,19 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier that trusts the keys of `ring`.
     pub fn new(settings: &Settings, ring: Arc<KeyRing>) -> Self {
-        let mut validation = Validation::new(Algorithm::RS256);
+        let validations = Algorithm::ALL.map(|algorithm| Self::validation(settings, algorithm));
+        Self { validations, leeway: settings.leeway.as_secs(), ring }
+    }
+
+    fn validation(settings: &Settings, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm.into());
         validation.set_issuer(&[&settings.issuer]);
-        validation.set_audience(&[&settings.audience]);
+        validation.set_audience(&settings.audience);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
         // Times are checked against our own clock below, without the library's minute of leeway.
         validation.validate_exp = false;
         validation.validate_nbf = false;
-        Self { validation, leeway: settings.leeway.as_secs(), ring }
+        validation
     }
 
     /// Verifies a compact JWT at `now`.
@@ -120,31 +129,42 @@ impl Verifier {
         // Strict: no padding, no foreign characters, no loose trailing bits. One token has one spelling, so that a
         // revocation or a digest of it covers it (RFC 7515 §2).
         let decoded = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Invalid::Malformed);
-        let (header, _, _) = (decoded(header)?, decoded(payload)?, decoded(signature)?);
+        let (header, _, signature) = (decoded(header)?, decoded(payload)?, decoded(signature)?);
         let header: Header = serde_json::from_slice(&header).map_err(|_| Invalid::Header)?;
-        if header.alg != "RS256" || header.typ != "at+jwt" {
+        let alg: Algorithm = header.alg.parse().map_err(|_| Invalid::Header)?;
+        if header.typ != "at+jwt" {
             return Err(Invalid::Header);
         }
-        let claims = self
-            .ring
-            .with_key(&header.kid, |key| decode::<Claims>(jwt, key, &self.validation))
-            .ok_or(Invalid::UnknownKey)?
-            .map_err(|error| match error.kind() {
-                jsonwebtoken::errors::ErrorKind::InvalidSignature => Invalid::Signature,
-                _ => Invalid::Claims,
-            })?
-            .claims;
+        let verify = |algorithm: Algorithm, key: &_| {
+            // RFC 8725 §3.1: the key says how, and a token that says otherwise is none of ours.
+            if alg != algorithm {
+                return Err(Invalid::Header);
+            }
+            if !signing::is_canonical(algorithm, &signature) {
+                return Err(Invalid::Signature);
+            }
+            match decode::<Claims>(jwt, key, &self.validations[algorithm as usize]) {
+                Ok(data) => Ok(data.claims),
+                Err(error) if *error.kind() == jsonwebtoken::errors::ErrorKind::InvalidSignature => {
+                    Err(Invalid::Signature)
+                }
+                Err(_) => Err(Invalid::Claims),
+            }
+        };
+        let claims = self.ring.with_key(&header.kid, verify).ok_or(Invalid::UnknownKey)??;
         self.check_times(&claims, now)?;
         Token::from_claims(claims).ok_or(Invalid::Claims)
     }
 
-    /// RFC 7519 §4.1.4: a token is expired *at* `exp`. `iat` may lie a second ahead: see [`super::Grant::cutoff`].
+    /// RFC 7519 §4.1.4: a token is expired *at* `exp`. `iat` may lie a second ahead, or one for each revocation of that
+    /// second: see [`super::Grant::cutoff`]. Further ahead it would escape the revocations to come.
     fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), Invalid> {
         let now = now.secs();
         if now >= claims.exp.saturating_add(self.leeway) {
             return Err(Invalid::Expired);
         }
-        if claims.nbf > now.saturating_add(self.leeway) {
+        let ahead = now.saturating_add(self.leeway);
+        if claims.nbf > ahead || claims.iat > ahead.saturating_add(MOST_AHEAD) {
             return Err(Invalid::NotYetValid);
         }
         if claims.exp <= claims.iat || claims.nbf > claims.exp {

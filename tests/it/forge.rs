@@ -6,12 +6,12 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use keybearer::clock::Timestamp;
 use keybearer::ids::TokenId;
-use keybearer::signing::RsaKey;
+use keybearer::signing::{Algorithm, PrivateKey};
 use serde_json::{Value, json};
 
 /// A signing key that the test holds.
 pub struct Forge {
-    pub key: RsaKey,
+    pub key: PrivateKey,
     pem: String,
 }
 
@@ -43,7 +43,7 @@ pub fn claims(jwt: &str) -> Value {
 
 impl Forge {
     fn new() -> Self {
-        let key = RsaKey::generate(2048).expect("a key");
+        let key = PrivateKey::generate(Algorithm::Rs256, 2048).expect("a key");
         let der = STANDARD.encode(key.to_pkcs8().expect("PKCS#8").expose());
         let lines: Vec<&str> = (0..der.len()).step_by(64).map(|at| &der[at..der.len().min(at + 64)]).collect();
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));

@@ -69,6 +69,13 @@ impl Builder {
         self
     }
 
+    /// On the database of another gateway, and by its clock.
+    pub async fn beside(mut self, other: &TestGateway) -> Self {
+        self.clock = Arc::clone(&other.clock);
+        self.store = Some(Arc::new(other.other_process().await));
+        self
+    }
+
     /// By the system's clock: only for what is about real time.
     pub fn real_time(mut self) -> Self {
         self.real_time = true;

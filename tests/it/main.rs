@@ -18,5 +18,6 @@ mod oauth;
 mod patience;
 mod proxy;
 mod revocation;
+mod rotation;
 mod secrets;
 mod tokens;

@@ -131,7 +131,11 @@ fn a_signing_key_that_cannot_be_used_is_told_with_its_file() {
         ("empty", installation.file("empty.pem", ""), "not a PEM private key"),
         ("garbage", installation.file("garbage.pem", b"\x00\xffgarbage"), "not a PEM private key"),
         ("encrypted", installation.file("encrypted.pem", encrypted), "encrypted"),
-        ("of another kind", installation.file("ec.pem", KeyPair::generate().unwrap().serialize_pem()), "not an RSA"),
+        (
+            "of another kind",
+            installation.file("ec.pem", KeyPair::generate().unwrap().serialize_pem()),
+            "set signing.algorithm = \"ES256\"",
+        ),
     ];
     for (what, path, word) in cases {
         refused(&format!("signing key, {what}"), &with(&path), &["signing key ", path.to_str().unwrap(), word]);
@@ -140,11 +144,44 @@ fn a_signing_key_that_cannot_be_used_is_told_with_its_file() {
         let small = installation.path("small.pem");
         let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&small).arg("1024").output();
         assert!(made.is_ok_and(|output| output.status.success()));
-        refused("signing key, too small", &with(&small), &["not an RSA private key of 2048 bits or more"]);
+        refused("signing key, too small", &with(&small), &["not a private key for RS256 (RSA of 2048 bits or more)"]);
     }
     // Nothing is lost by the attempts: the old key signs and verifies.
     let after = installation.serve();
     assert_eq!(after.client().status("/sample/x", &token), 200);
+}
+
+#[test]
+fn a_master_key_that_cannot_be_used_is_told_with_its_file() {
+    let installation = Installation::new();
+    let acme = installation.customer("acme");
+    let master = installation.file("master.key", "00".repeat(32));
+    let command = |path: Option<&Path>| {
+        let mut command = installation.command(SERVE);
+        if let Some(path) = path {
+            command.env("KEYBEARER__SIGNING__MASTER_KEY_FILE", path);
+        }
+        Server::start(command)
+    };
+    let server = command(Some(&master)).expect_serving(&installation);
+    let token = server.client().with_key(&acme.key).token();
+    server.stop();
+    let file = |name: &str, content: &[u8]| installation.file(name, content);
+    let cases = [
+        ("missing", installation.path("missing.key"), "there is no such file"),
+        ("a folder", installation.path(""), "directory"),
+        ("empty", file("empty.key", b""), "does not hold 32 bytes"),
+        ("garbage", file("garbage.key", b"\x00\xffgarbage"), "does not hold 32 bytes"),
+        ("too short", file("short.key", b"AAAA"), "holds 3 bytes and a master key has 32"),
+        ("another one", file("other.key", "11".repeat(32).as_bytes()), "and the one that is given is"),
+    ];
+    for (what, path, word) in cases {
+        refused(&format!("master key, {what}"), &command(Some(&path)).expect_end(), &[word]);
+    }
+    refused("no master key", &command(None).expect_end(), &["is sealed under master key", "signing.master_key_file"]);
+    // Nothing is lost by the attempts.
+    let server = command(Some(&master)).expect_serving(&installation);
+    assert_eq!(server.client().status("/sample/x", &token), 200);
 }
 
 fn has_openssl() -> bool {

@@ -6,7 +6,7 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keybearer::secret::Secret;
-use keybearer::signing::RsaKey;
+use keybearer::signing::{Algorithm, PrivateKey};
 use rustix::process::Signal;
 
 use crate::https::{basic, bearer};
@@ -101,11 +101,15 @@ fn scenario(format: &str) {
         "[logging]\nformat = \"{format}\"\nlevel = \"trace\"\n\n[server]\nplaintext_credentials = \"revoke\"\n\n"
     );
     let installation = Installation::with(&configuration);
-    let signing = RsaKey::generate(2048).and_then(|key| key.to_pkcs8()).expect("a key");
+    let signing = PrivateKey::generate(Algorithm::Rs256, 2048).and_then(|key| key.to_pkcs8()).expect("a key");
     let signing = pem("PRIVATE KEY", signing.expose());
     secrets.pem("the signing key", &signing);
     let signing = installation.file("signing.pem", signing);
-    let configuration = format!("[signing]\nprivate_key_file = {signing:?}\n\n{configuration}");
+    let master = "c2VjcmV0IG1hc3RlciBrZXkgb2YgMzIgYnl0ZXMuLi4=";
+    secrets.add("the master key", master);
+    let master = installation.file("master.key", master);
+    let configuration =
+        format!("[signing]\nprivate_key_file = {signing:?}\nmaster_key_file = {master:?}\n\n{configuration}");
     installation.configure(&configuration);
     let server = installation.serve();
 

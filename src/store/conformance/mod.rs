@@ -48,6 +48,7 @@ macro_rules! store_conformance {
             keys_keep_every_field,
             licences_keep_every_field,
             signing_keys_are_one_set_in_order,
+            a_new_set_of_signing_keys_may_end_every_token,
             a_second_insert_changes_nothing,
             what_belongs_to_an_account_needs_one,
             lists_are_ordered_and_filtered,
@@ -154,9 +155,11 @@ fn signing_key(kid: &str, created: u64) -> SigningKey {
         kid: kid.to_owned(),
         algorithm: "RS256".to_owned(),
         private: Secret::new(kid.as_bytes().to_vec()),
+        sealed_by: None,
         state: SigningState::Next,
         created_at: at(created),
         activates_at: at(created + 10),
+        longest_token: Duration::from_millis(3_600_500),
         gone_at: None,
     }
 }

@@ -111,6 +111,7 @@ pub(crate) async fn signing_keys_are_one_set_in_order(bench: Bench) {
         state: SigningState::Retiring,
         gone_at: Some(Timestamp::from_millis(123_456)),
         private: Secret::new(vec![0, 255, 7, 0]),
+        sealed_by: Some("0123456789abcdef".to_owned()),
         ..signing_key("retiring", 1)
     };
     let active = SigningKey { state: SigningState::Active, ..signing_key("active", 2) };
@@ -118,10 +119,10 @@ pub(crate) async fn signing_keys_are_one_set_in_order(bench: Bench) {
     let sorted = [retiring.clone(), active.clone(), next.clone()];
     let set = vec![next.clone(), retiring, active];
     let reached = bench.store.version().await.expect("a version");
-    let written = bench.store.update_signing_keys(&|_| Update::Write(set.clone(), Cut::Forever(at(5)))).await;
+    let written = bench.store.update_signing_keys(&|_| Update::Write(set.clone(), Cut::No)).await;
     assert_eq!(plain(&written.expect("an update")), plain(&sorted));
     assert_eq!(plain(&bench.store.signing_keys().await.expect("a read")), plain(&sorted));
-    assert_eq!(changes(&bench.store, reached).await, [Change::SigningKeys], "the cut is not used");
+    assert_eq!(changes(&bench.store, reached).await, [Change::SigningKeys]);
 
     let kept = bench.store.update_signing_keys(&|_| Update::Keep).await.expect("an update");
     assert_eq!(plain(&kept), plain(&sorted));
@@ -137,6 +138,22 @@ pub(crate) async fn signing_keys_are_one_set_in_order(bench: Bench) {
     let left = bench.store.update_signing_keys(&|all| Update::Write(all[2..].to_vec(), Cut::No)).await;
     assert_eq!(plain(&left.expect("an update")), plain(std::slice::from_ref(&next)));
     assert_eq!(plain(&bench.store.signing_keys().await.expect("a read")), plain(&[next]));
+}
+
+pub(crate) async fn a_new_set_of_signing_keys_may_end_every_token(bench: Bench) {
+    let store = &bench.store;
+    let new = vec![SigningKey { state: SigningState::Active, ..signing_key("new", 1) }];
+    let refused = vec![new[0].clone(), new[0].clone()];
+    assert!(store.update_signing_keys(&|_| Update::Write(refused.clone(), Cut::Now(at(5)))).await.is_err());
+    assert_eq!(store.revocations(at(5)).await.expect("a list"), [], "nothing is cut by what is refused");
+    for cut in [Cut::Now(at(5)), Cut::Forever(at(5))] {
+        store.update_signing_keys(&|_| Update::Write(new.clone(), cut)).await.expect("an update");
+    }
+    let stands = bench.other.revocations(at(5)).await.expect("a list");
+    assert_eq!(stands.len(), 1);
+    assert_eq!((&stands[0].target, stands[0].cutoff), (&Target::All, Cutoff(7)), "tokens of the new keys are good");
+    let told = changes(store, 0).await;
+    assert!(matches!(&told[..2], [Change::SigningKeys, Change::Revoked(_)]), "{told:?}");
 }
 
 pub(crate) async fn a_second_insert_changes_nothing(bench: Bench) {

@@ -26,7 +26,10 @@ const APPLICATION_ID: i64 = 0x4B45_5942;
 /// Schema changes in order; each one ends by setting `user_version` to its number.
 ///
 /// Not `sqlx::migrate!`: on SQLite it takes no lock, so that two processes on a new file get in each other's way.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_records.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_records.sql"),
+    include_str!("../../../migrations/sqlite/0002_rotation.sql"),
+];
 
 const OWNER_ONLY: u32 = 0o600;
 

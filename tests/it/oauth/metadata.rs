@@ -67,7 +67,7 @@ async fn a_challenge_leads_to_a_token() {
 async fn an_issuer_with_a_path_is_found_behind_the_well_known_one() {
     let build = TestGateway::build().with(|config| {
         config.tokens.issuer = "https://gateway.example.com/auth/".into();
-        config.tokens.audience = "https://gateway.example.com/api/v1".into();
+        config.tokens.audience = vec!["https://gateway.example.com/api/v1".into()];
     });
     let gateway = build.start().await;
     let server = document(&gateway.get("/.well-known/oauth-authorization-server/auth").await);

@@ -26,6 +26,18 @@ async fn every_connection_is_set_up_to_lose_nothing() {
 }
 
 #[tokio::test]
+async fn signing_keys_from_before_rotation_are_kept_for_the_longest_token_there_could_be() {
+    let (_folder, path) = place();
+    let before = Setup { migrations: &MIGRATIONS[..1], ..Setup::default() };
+    SqliteStore::open_with(&path, before).await.expect("a store").close().await;
+    run(&path, "INSERT INTO signing_keys VALUES ('kid', 'RS256', x'00', 'active', 1000, 1000, NULL)").await;
+    let store = SqliteStore::open(&path).await.expect("the store, brought up to date");
+    let keys = store.signing_keys().await.expect("a list");
+    assert_eq!((keys[0].sealed_by.as_deref(), keys[0].private.expose().as_slice()), (None, &[0][..]));
+    assert!(keys[0].longest_token >= crate::revocations::LONGEST_TOKEN + Duration::from_secs(300));
+}
+
+#[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let (_folder, path) = place();
     let store = SqliteStore::open(&path).await.expect("a store");
@@ -33,9 +45,11 @@ async fn everything_is_there_after_a_restart() {
         kid: "kid".to_owned(),
         algorithm: "RS256".to_owned(),
         private: Secret::new(b"a private key".to_vec()),
+        sealed_by: None,
         state: SigningState::Active,
         created_at: Timestamp::from_secs(1),
         activates_at: Timestamp::from_secs(2),
+        longest_token: Duration::from_secs(3600),
         gone_at: None,
     };
     assert!(store.insert_account(&account("acme", "title")).await.expect("an insert"));
