@@ -5,35 +5,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::{Handle, Server};
+use axum_server::Handle;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
-use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tower::ServiceBuilder;
-use tower_http::sensitive_headers::{SetSensitiveRequestHeaders, SetSensitiveRequestHeadersLayer};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use super::Limits;
-use super::accept::{ProxiedDoor, TlsDoor, UnixDoor};
+use super::accept::{ProxiedDoor, TlsDoor};
 use super::certificates::Certificates;
 use super::connection::Connections;
 use super::dispatch::{Dispatch, Doors};
 use super::exposure::Exposure;
 use super::follow::{Follower, follow};
-use super::front::{Arrivals, Desk, Entrance, Front, Site};
+use super::front::{Arrivals, Desk, Front, Site};
 use super::health::Health;
+use super::listeners::{Addresses, Listeners, Running, Stack};
 use super::observe;
-use super::unix::{Bound, Socket};
-use crate::access::{Gate, Refusals, RequireAccess, RequireAccessService};
+use super::start::StartError;
+use super::unix::Socket;
+use crate::access::{Gate, Refusals, RequireAccess};
 use crate::client_addr::TrustedProxies;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::credentials::{HashError, Stores, Verifier};
+use crate::credentials::{Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
 use crate::oauth::{
     Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
 };
-use crate::persist;
 use crate::portal::Portal;
 use crate::proxy::Proxy;
 use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
@@ -41,122 +41,16 @@ use crate::registry::{Evictions, Registry, keep_swept};
 use crate::resources::{Demo, PublishedSite};
 use crate::revocations;
 use crate::routes::{BuiltIns, RouteSettings, RouteTable};
-use crate::signing::{self, KeyRing, keep_rotated};
+use crate::signing::{KeyRing, keep_rotated};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
-use crate::tls;
 use crate::tokens::{self, Issuer};
 
 /// How often what counts no more is dropped.
 const CLEAN: Duration = Duration::from_secs(60);
 
-/// Why the gateway cannot start. Each says what to do.
-#[derive(Debug)]
-pub enum StartError {
-    /// Certificates.
-    Tls(tls::Faults),
-    /// Signing keys.
-    Signing(signing::Error),
-    /// The store.
-    Store(persist::Error),
-    /// Hashing parameters.
-    Hash(HashError),
-    /// Files of upstreams.
-    Upstreams(Vec<UpstreamError>),
-    /// The Unix socket for other proxies.
-    Socket {
-        /// Where it was to be.
-        path: PathBuf,
-        /// The system's word.
-        source: std::io::Error,
-    },
-    /// An address that cannot be listened on.
-    Listen {
-        /// The setting.
-        setting: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The system's word.
-        source: std::io::Error,
-    },
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tls(faults) => faults.fmt(f),
-            Self::Signing(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Hash(error) => error.fmt(f),
-            Self::Upstreams(errors) => {
-                let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                f.write_str(&lines.join("\n"))
-            }
-            Self::Socket { path, source } => {
-                let why = match source.kind() {
-                    std::io::ErrorKind::AddrInUse => "another program, or another keybearer, listens there".to_owned(),
-                    std::io::ErrorKind::NotFound => "its folder does not exist; make it".to_owned(),
-                    std::io::ErrorKind::PermissionDenied => "this user may not write to its folder".to_owned(),
-                    std::io::ErrorKind::AlreadyExists => "something that is no socket is there".to_owned(),
-                    _ => source.to_string(),
-                };
-                write!(f, "forward_auth.unix_socket: cannot listen on {}: {why}", path.display())
-            }
-            Self::Listen { setting, address, source } => {
-                let why = match source.kind() {
-                    std::io::ErrorKind::AddrInUse => "another program, or another keybearer, listens there",
-                    std::io::ErrorKind::PermissionDenied => "this user may not listen there; take a port from 1024 on",
-                    std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-                    _ => return write!(f, "{setting}: cannot listen on {address}: {source}"),
-                };
-                write!(f, "{setting}: cannot listen on {address}: {why}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Signing(error) => error.source(),
-            Self::Store(error) => error.source(),
-            _ => None,
-        }
-    }
-}
-
-impl From<persist::Error> for StartError {
-    fn from(error: persist::Error) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<signing::Error> for StartError {
-    fn from(error: signing::Error) -> Self {
-        match error {
-            signing::Error::Store(error) => Self::Store(error),
-            other => Self::Signing(other),
-        }
-    }
-}
-
-/// Where the gateway listens.
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// HTTPS, for clients.
-    pub https: SocketAddr,
-    /// HTTPS, for operators.
-    pub admin: SocketAddr,
-    /// In the clear, for a load balancer.
-    pub behind_proxy: Option<SocketAddr>,
-    /// HTTPS, for Envoy's questions by gRPC.
-    pub grpc: Option<SocketAddr>,
-}
-
 /// How long an upstream that a reload took away is kept for the requests that were decided before.
 const LINGER: Duration = Duration::from_secs(1);
-
-type Stack = SetSensitiveRequestHeaders<RequireAccessService<Dispatch>>;
 
 /// A running gateway. When it is dropped without [`Gateway::shut_down`], it ends at once.
 pub struct Gateway {
@@ -583,106 +477,6 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
-}
-
-/// What is bound before anything is served.
-struct Listeners {
-    addresses: Addresses,
-    https: TcpListener,
-    admin: TcpListener,
-    behind_proxy: Option<TcpListener>,
-    grpc: Option<TcpListener>,
-    socket: Option<Bound>,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> Result<Self, StartError> {
-        let settings = &config.server;
-        let bind = async |setting, address: SocketAddr| {
-            let bound = async {
-                let listener = TcpListener::bind(address).await?;
-                Ok((listener.local_addr()?, listener))
-            };
-            bound.await.map_err(|source| StartError::Listen { setting, address, source })
-        };
-        let (https_at, https) = bind("server.listen", settings.listen).await?;
-        let (admin_at, admin) = bind("server.admin_listen", settings.admin_listen).await?;
-        let behind_proxy = match &settings.behind_proxy {
-            Some(behind) => Some(bind("server.behind_proxy.listen", behind.listen).await?),
-            None => None,
-        };
-        let forward_auth = config.forward_auth.as_ref();
-        let grpc = match forward_auth.and_then(|settings| settings.grpc_listen) {
-            Some(address) => Some(bind("forward_auth.grpc_listen", address).await?),
-            None => None,
-        };
-        let socket = match forward_auth.and_then(|settings| settings.unix_socket.as_deref()) {
-            Some(path) => Some(Bound::at(path).map_err(|source| StartError::Socket { path: path.to_owned(), source })?),
-            None => None,
-        };
-        let addresses = Addresses {
-            https: https_at,
-            admin: admin_at,
-            behind_proxy: behind_proxy.as_ref().map(|(address, _)| *address),
-            grpc: grpc.as_ref().map(|(address, _)| *address),
-        };
-        let (behind_proxy, grpc) = (behind_proxy.map(|(_, it)| it), grpc.map(|(_, it)| it));
-        Ok(Self { addresses, https, admin, behind_proxy, grpc, socket })
-    }
-}
-
-struct Running<'a> {
-    limits: &'a Limits,
-    handles: Vec<Handle<SocketAddr>>,
-    servers: Vec<JoinHandle<std::io::Result<()>>>,
-}
-
-impl Running<'_> {
-    fn serve<D>(&mut self, listener: TcpListener, door: D, entrance: Entrance<Stack>)
-    where
-        D: axum_server::accept::Accept<
-                tokio::net::TcpStream,
-                super::front::Serving<Stack>,
-                Service = super::front::Serving<Stack>,
-            > + Clone
-            + Send
-            + Sync
-            + 'static,
-        D::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
-        D::Future: Send,
-    {
-        let handle = Handle::new();
-        let mut server = Server::<SocketAddr>::from_listener(listener).acceptor(door).handle(handle.clone());
-        set_up(&mut server, self.limits);
-        self.handles.push(handle);
-        self.servers.push(tokio::spawn(server.serve(entrance)));
-    }
-
-    fn serve_unix(&mut self, bound: Bound, entrance: Entrance<Stack>) -> Socket {
-        let Bound { listener, file } = bound;
-        let handle = Handle::new();
-        let server = Server::<std::os::unix::net::SocketAddr>::from_listener(listener);
-        let mut server = server.acceptor(UnixDoor).handle(handle.clone());
-        set_up(&mut server, self.limits);
-        self.servers.push(tokio::spawn(server.serve(entrance)));
-        Socket { handle, _file: file }
-    }
-}
-
-/// The rules of HTTP that hyper keeps for us.
-fn set_up<A: axum_server::Address, D>(server: &mut Server<A, D>, limits: &Limits) {
-    let header_bytes = limits.header_bytes;
-    // hyper's own limit lies above ours, so that ours answers with a problem that says what the limit is.
-    server.http_builder().http1().max_buf_size((header_bytes * 2).max(64 * 1024));
-    server
-        .http_builder()
-        .http2()
-        // WebSockets on streams (RFC 8441).
-        .enable_connect_protocol()
-        .max_concurrent_streams(limits.http2_streams)
-        .max_header_list_size(u32::try_from(header_bytes * 2).unwrap_or(u32::MAX))
-        .keep_alive_interval(Some(Duration::from_secs(20)))
-        .keep_alive_timeout(Duration::from_secs(10));
 }
 
 /// Once a minute, drops what counts no more.

@@ -18,7 +18,9 @@ mod follow;
 mod front;
 mod gateway;
 mod health;
+mod listeners;
 mod observe;
+mod start;
 mod unix;
 
 use std::net::SocketAddr;
@@ -27,7 +29,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use follow::Follower;
-pub use gateway::{Addresses, Gateway, StartError};
+pub use gateway::Gateway;
+pub use listeners::Addresses;
+pub use start::StartError;
 
 /// What happens to a credential that was sent over plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
