@@ -22,10 +22,10 @@ thread_local! {
 }
 
 /// `N` unpredictable bytes that will be no secret, such as the ids of a trace. They are drawn ahead, many at once: asking the
-/// generator costs more than what it gives. A secret must not lie about like that; [`bytes`] is for those.
+/// generator costs more than what it gives. A secret must not lie about like that; [`bytes()`] is for those.
 ///
 /// # Panics
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn open_bytes<const N: usize>() -> [u8; N] {
     const { assert!(N <= RESERVE, "more than there ever is in reserve") }
     IN_RESERVE.with_borrow_mut(|(reserve, left)| {
