@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use dashmap::DashMap;
@@ -144,6 +145,7 @@ pub struct Registry {
     revoked_some: Notify,
     live: AtomicUsize,
     most: usize,
+    leeway: Duration,
     on_read: AtomicU64,
     swept: AtomicU64,
     for_room: AtomicU64,
@@ -163,12 +165,20 @@ impl Registry {
             revoked_some: Notify::new(),
             live: AtomicUsize::new(0),
             most: most.max(1),
+            leeway: Duration::ZERO,
             on_read: AtomicU64::new(0),
             swept: AtomicU64::new(0),
             for_room: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
             tickets: AtomicU64::new(0),
         }
+    }
+
+    /// Keeps sessions for so long after their expiry: clocks may differ by as much, and a token that is verified as good must
+    /// not be found expired here.
+    pub fn with_leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = leeway;
+        self
     }
 
     /// The revocations in force here.
@@ -194,7 +204,7 @@ impl Registry {
         let Some(session) = self.sessions.get(digest).map(|found| found.clone()) else {
             return Lookup::Unknown;
         };
-        if now >= session.expires_at() {
+        if now >= session.expires_at() + self.leeway {
             if self.evict(digest) {
                 self.on_read.fetch_add(1, Ordering::Relaxed);
             }
@@ -294,9 +304,9 @@ impl Registry {
         }
     }
 
-    /// The expiry of the session that ends first.
+    /// When the first session ends, leeway included.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.due().first_key_value().map(|((at, _), _)| Timestamp::from_secs(u64::from(*at)))
+        self.due().first_key_value().map(|((at, _), _)| Timestamp::from_secs(u64::from(*at)) + self.leeway)
     }
 
     /// Waits until a session is admitted that ends before all others.
@@ -327,7 +337,7 @@ impl Registry {
 
     /// Takes one principal that is due and drops some of its expired sessions.
     fn sweep_one(&self, now: Timestamp) -> Option<usize> {
-        let now = u32::try_from(now.secs()).unwrap_or(u32::MAX);
+        let now = u32::try_from(now.secs().saturating_sub(self.leeway.as_secs())).unwrap_or(u32::MAX);
         let (turn, principal) = {
             let mut due = self.due();
             let first = due.first_entry()?;

@@ -41,6 +41,19 @@ fn a_session_is_live_until_its_expiry_and_evicted_when_read_at_it() {
 }
 
 #[test]
+fn leeway_holds_for_what_is_known_as_for_what_is_verified() {
+    let registry = Registry::new(100).with_leeway(Duration::from_secs(30));
+    let digest = admit(&registry, &token("acme", 60));
+    assert_eq!(registry.next_expiry(), Some(NOW + Duration::from_secs(90)));
+    assert_eq!(registry.sweep(NOW + Duration::from_secs(89)), 0);
+    assert!(matches!(registry.look_up(&digest, NOW + Duration::from_secs(89)), Lookup::Live(_)));
+    assert!(matches!(registry.look_up(&digest, NOW + Duration::from_secs(90)), Lookup::Expired(_)));
+    let digest = admit(&registry, &token("acme", 61));
+    assert_eq!(registry.sweep(NOW + Duration::from_secs(91)), 1);
+    assert!(matches!(registry.look_up(&digest, NOW), Lookup::Unknown));
+}
+
+#[test]
 fn the_sweep_evicts_what_nobody_presents() {
     let registry = Registry::new(1000);
     for n in 0..300 {

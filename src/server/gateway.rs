@@ -93,7 +93,7 @@ impl Gateway {
         let longest_token = config.longest_token();
         let ring = KeyRing::load(&config.signing, longest_token, Arc::clone(&store) as _, Arc::clone(&clock)).await?;
         let ring = Arc::new(ring);
-        let registry = Arc::new(Registry::new(config.tokens.max_live));
+        let registry = Arc::new(Registry::new(config.tokens.max_live).with_leeway(config.tokens.leeway));
         let credentials = Arc::new(
             Verifier::start(
                 &config.credentials,
