@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -97,8 +97,9 @@ pub struct Flow {
     is_listed: AtomicBool,
     /// See [`Phase`].
     phase: AtomicU8,
-    cut: AtomicU8,
-    fault: AtomicU8,
+    /// The first reason counts.
+    cut: OnceLock<Cut>,
+    fault: OnceLock<UploadFault>,
     /// The request's content waits for the client.
     awaits_client: AtomicBool,
     upload: Mutex<Option<Waker>>,
@@ -123,8 +124,8 @@ impl Flow {
             is_stream: AtomicBool::new(false),
             is_listed: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Asked as u8),
-            cut: AtomicU8::new(0),
-            fault: AtomicU8::new(0),
+            cut: OnceLock::new(),
+            fault: OnceLock::new(),
             awaits_client: AtomicBool::new(false),
             upload: Mutex::default(),
             download: Mutex::default(),
@@ -138,11 +139,7 @@ impl Flow {
 
     /// What was wrong with the request's content, if anything was.
     pub fn upload_fault(&self) -> Option<UploadFault> {
-        match self.fault.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(UploadFault::TooLarge),
-            _ => Some(UploadFault::Broken),
-        }
+        self.fault.get().copied()
     }
 
     /// Whether the request's content is waited for, and not the upstream.
@@ -152,24 +149,12 @@ impl Flow {
 
     /// Why it was cut off, if it was.
     pub fn cut(&self) -> Option<Cut> {
-        match self.cut.load(Ordering::Acquire) {
-            0 => None,
-            1 => Some(Cut::Idle),
-            2 => Some(Cut::Expired),
-            3 => Some(Cut::Revoked),
-            _ => Some(Cut::Shutdown),
-        }
+        self.cut.get().copied()
     }
 
     /// Lets go of the upstream, and wakes both directions so that they fail.
     fn end(&self, why: Cut) {
-        let code = match why {
-            Cut::Idle => 1,
-            Cut::Expired => 2,
-            Cut::Revoked => 3,
-            Cut::Shutdown => 4,
-        };
-        if self.cut.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        if self.cut.set(why).is_err() {
             return;
         }
         self.flows.count_cut(why);
@@ -186,7 +171,7 @@ impl Flow {
     }
 
     fn failed(&self, fault: UploadFault) {
-        self.fault.store(fault as u8 + 1, Ordering::Release);
+        let _ = self.fault.set(fault);
         self.pulse.fail();
     }
 
@@ -333,9 +318,7 @@ impl Upload {
         flow.list();
         Self { body, flow: Arc::clone(flow), left: most }
     }
-}
 
-impl Upload {
     fn cut_off(&self, why: Cut) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         // Unless it is the upstream that took nothing, it is not to blame for what follows.
         if why != Cut::Idle || self.flow.awaits_client() {
