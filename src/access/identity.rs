@@ -119,6 +119,13 @@ pub fn is_identity(name: &str) -> bool {
     starts_like(name.as_bytes(), b"x-auth-")
 }
 
+/// Whether a field name is, or looks like, one by which some frameworks take another method than the request's.
+pub fn is_other_method(name: &str) -> bool {
+    ["x-http-method-override", "x-http-method", "x-method-override"]
+        .iter()
+        .any(|it| is_like(name.as_bytes(), it.as_bytes()))
+}
+
 fn starts_like(name: &[u8], ours: &[u8]) -> bool {
     name.get(..ours.len()).is_some_and(|start| is_like(start, ours))
 }

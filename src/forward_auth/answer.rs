@@ -8,7 +8,6 @@ use http::{HeaderValue, Response, StatusCode};
 use super::Allowed;
 use crate::access::{identity, identity_headers};
 use crate::exchange::{Exchange, Refusal};
-use crate::ids::GroupId;
 use crate::keys::KeyPrefix;
 use crate::problem::Kind;
 use crate::routes::Contract;
@@ -24,7 +23,7 @@ pub fn allowed(allowed: &Allowed<'_>, contract: Contract, prefix: &KeyPrefix, ex
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.extend(identity_headers(&allowed.permit, prefix, groups_of(allowed)));
+    headers.extend(identity_headers(&allowed.permit, prefix, allowed.route.audience.groups()));
     if contract == Contract::ExtAuthz && !passes_credentials(allowed) {
         headers.insert(HEADERS_TO_REMOVE, HeaderValue::from_static("authorization"));
     }
@@ -62,11 +61,6 @@ pub fn is_look_alike(name: &str) -> bool {
     const OURS: [HeaderName; 5] =
         [identity::SUBJECT, identity::KEY_ID, identity::GROUPS, identity::TOKEN_ID, identity::EXPIRES];
     identity::is_identity(name) && !OURS.iter().any(|ours| ours == name)
-}
-
-/// The groups that the route asks for.
-pub fn groups_of<'t>(allowed: &Allowed<'t>) -> &'t [GroupId] {
-    allowed.route.audience.groups()
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl ForwardAuth {
         let (original, fields) = read(call, trusted)?;
         let authorization = fields.one("authorization", "Authorization")?;
         let allowed = decide::decide(&self.gate, &self.refusals, exchange, &original, authorization.as_deref())?;
-        let identity = identity_headers(&allowed.permit, &self.prefix, answer::groups_of(&allowed));
+        let identity = identity_headers(&allowed.permit, &self.prefix, allowed.route.audience.groups());
         let ok = OkHttpResponse {
             headers: identity.iter().map(|(name, value)| overwrite(name, value)).collect(),
             headers_to_remove: fields

@@ -27,7 +27,6 @@ use crate::client_addr::{Peer, TrustedProxies};
 use crate::exchange::{Exchange, Refusal};
 use crate::keys::KeyPrefix;
 use crate::problem::Kind;
-
 use crate::routes::Contract;
 
 use decide::Allowed;

@@ -36,13 +36,6 @@ const SEC_WEBSOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-
 const SEC_WEBSOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const SEC_WEBSOCKET_VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
 
-/// By these some frameworks take another method than the request's.
-const OTHER_METHODS: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
-
 /// How soon it may be worth to come again after an upstream could not take a request.
 const COME_AGAIN: Duration = Duration::from_secs(1);
 
@@ -58,10 +51,10 @@ pub struct Proxy {
     refusals: Arc<Refusals>,
     prefix: KeyPrefix,
     stream_grace: Duration,
-    /// Tunnels hold a clone of the token and of the sender.
     tunnels: Tunnels,
 }
 
+/// The tunnels that are open, and how they are told to end.
 #[derive(Debug)]
 struct Tunnels {
     ending: CancellationToken,
@@ -238,10 +231,7 @@ impl Passage<'_> {
             Refusal::new(Kind::LoopDetected, "loop", detail)
         })?;
         if !self.route.methods.is_empty() {
-            // A method that the route does not have must not come in under another's name.
-            for name in OTHER_METHODS {
-                head.headers.remove(name);
-            }
+            headers::drop_other_methods(&mut head.headers);
         }
         match &self.upstream.settings().host {
             // HTTP/1.0 may name none; then the target's own is put in.

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::trace::{TRACEPARENT, TRACESTATE, is_traced, write_trace};
 use crate::access::IdentityHeaders;
-use crate::access::identity::is_ours;
+use crate::access::identity::{is_other_method, is_ours};
 use crate::ids::RequestId;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -268,6 +268,14 @@ pub fn homeward(headers: &mut HeaderMap, version: Version) {
 pub fn upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
+}
+
+/// Drops what names another method than the request's, in whichever spelling: for a route that has some methods and not others.
+pub fn drop_other_methods(headers: &mut HeaderMap) {
+    let others: Vec<HeaderName> = headers.keys().filter(|name| is_other_method(name.as_str())).cloned().collect();
+    for name in others {
+        headers.remove(name);
+    }
 }
 
 /// Completes a request's fields for an upstream by HTTP/1.1, where `TE` is for the hop and has to be named as such

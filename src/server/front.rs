@@ -230,7 +230,7 @@ where
                 authorizations(&head, &route)?;
             }
             if matches!(self.front.arrivals, Arrivals::Questions) {
-                only_decisions(&route)?;
+                only_decisions(peer, &route)?;
             }
             let normalised = match path {
                 Cow::Borrowed(_) => None,
@@ -340,7 +340,7 @@ fn authorizations(head: &http::request::Parts, route: &Located) -> Result<(), Re
 
 /// The Unix socket and the listener for gRPC are there for other proxies' questions. By the socket, anything else would be plain
 /// HTTP.
-fn only_decisions(route: &Located) -> Result<(), Refusal> {
+fn only_decisions(peer: Peer, route: &Located) -> Result<(), Refusal> {
     let target = route.route().map(|route| route.target);
     let is_decision =
         matches!(target, Some(Target::ForwardAuth(_) | Target::Check | Target::HealthLive | Target::HealthReady));
@@ -349,7 +349,8 @@ fn only_decisions(route: &Located) -> Result<(), Refusal> {
     }
     let detail =
         "Only other proxies' questions and /health/… are answered here. Everything else is at the HTTPS listener.";
-    Err(Refusal::new(Kind::HttpsRequired, "only_questions", detail))
+    let kind = if peer == Peer::Unix { Kind::HttpsRequired } else { Kind::NotFound };
+    Err(Refusal::new(kind, "only_questions", detail))
 }
 
 /// A request until its line is written.

@@ -74,6 +74,12 @@ impl TestGateway {
         self.call_at(format!("https://{}{path}", self.gateway.addresses().admin), method)
     }
 
+    /// At the listener for Envoy's questions.
+    pub fn at_grpc(&self, path: &str) -> Call<'_> {
+        let address = self.gateway.addresses().grpc.expect("a listener for gRPC");
+        self.call_at(format!("https://{address}{path}"), "GET")
+    }
+
     /// In the clear, at the listener for load balancers.
     pub fn by_proxy(&self, path: &str) -> Call<'_> {
         let address = self.gateway.addresses().behind_proxy.expect("a listener behind a proxy");

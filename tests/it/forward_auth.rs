@@ -136,6 +136,18 @@ async fn the_unix_socket_answers_questions_and_nothing_else() {
     assert!(!path.exists(), "the file goes with the gateway");
 }
 
+#[tokio::test]
+async fn the_listener_for_grpc_answers_questions_and_nothing_else() {
+    let gateway = build(|settings| settings.grpc_listen = Some("127.0.0.1:0".parse().unwrap())).start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    assert_eq!(gateway.at_grpc("/health/ready").await.status, 200);
+    for other in ["/token", "/", "/demo/time", "/whoami", "/nothing", "/orders/1"] {
+        gateway.at_grpc(other).bearer(&token).await.problem(404, "not-found");
+    }
+    // By the method that is there, what is no gRPC is told so.
+    assert_eq!(gateway.at_grpc(forward_auth::CHECK).await.status, 415);
+}
+
 /// Who may ask is a setting that a reload puts into force.
 #[tokio::test]
 async fn only_trusted_proxies_are_answered() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use http::Response;
 use keybearer::proxy::upstream::HostHeader;
+use keybearer::routes::RouteSettings;
 
 use super::caller::Caller;
 use super::upstream::{Seen, Speaks, Upstream};
@@ -303,4 +304,24 @@ async fn a_request_without_a_host_gets_the_targets() {
     let (seen, target) = (upstream.one(), upstream.address.to_string());
     assert!(matches!(seen.host(), Some(host) if host == target), "{seen:?}");
     assert_eq!(seen.all("via"), ["1.0 keybearer"]);
+}
+
+/// A route that has some methods has no others under another's name, in whichever spelling.
+#[tokio::test]
+async fn a_route_with_methods_lets_no_other_in_by_a_field() {
+    let fields = [("x-http-method-override", "DELETE"), ("X_HTTP_Method", "PUT"), ("x.method.override", "PATCH")];
+    for (http, speaks) in WAYS {
+        for methods in [vec![], vec!["GET".to_owned()]] {
+            let upstream = Upstream::hello(speaks).await;
+            let drops = !methods.is_empty();
+            let route = RouteSettings { methods, ..route("api", "/api/*", "api") };
+            let builder = TestGateway::build().upstream(upstream.settings("api")).route(route);
+            let guarded = Guarded::started(builder).await;
+            let seen = passed(&guarded, &upstream, http, &fields).await;
+            for (name, value) in fields {
+                let expected: &[&str] = if drops { &[] } else { &[value] };
+                assert_eq!(seen.all(name), expected, "{name} by {http:?} to {speaks:?}");
+            }
+        }
+    }
 }
