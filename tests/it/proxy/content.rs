@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
+use keybearer::proxy::upstream::UpstreamSettings;
 
 use super::caller::{Caller, feed};
 use super::raw::Raw;
@@ -172,6 +173,32 @@ async fn an_answer_may_come_before_the_content_is_complete() {
         assert_eq!(Caller::open(&guarded, http).await.got("/api/a").await.body, "own");
         guarded.is_at_rest().await;
     }
+}
+
+/// An answer that is over does not make room while the request's content still holds the upstream's connection.
+#[tokio::test]
+async fn a_request_counts_until_its_content_is_over() {
+    let upstream = Raw::start(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await;
+            if head.starts_with("POST ") {
+                // The chunks of its content end with a blank line, as a head does.
+                peer.head().await;
+            }
+        }
+    })
+    .await;
+    let settings = UpstreamSettings { max_requests: 1, ..settings("api", upstream.address) };
+    let guarded = Guarded::front(settings).await;
+    let mut caller = Caller::open(&guarded, Http::Two).await;
+    let (feeder, body) = feed();
+    feeder.data("begun");
+    let request = caller.post("/api/a").body(body).unwrap();
+    assert_eq!(caller.answer(request).await.body, "early");
+    Caller::open(&guarded, Http::One).await.got("/api/a").await.problem(503, "unavailable");
+    drop(feeder);
+    guarded.is_at_rest().await;
+    assert_eq!(Caller::open(&guarded, Http::One).await.got("/api/a").await.body, "early");
 }
 
 /// An upstream that answers, and wants no more of a large content.
