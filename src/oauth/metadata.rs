@@ -17,6 +17,11 @@ pub const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 /// How clients authenticate.
 const METHODS: [&str; 2] = ["client_secret_basic", "client_secret_post"];
 
+/// The response types. There is no authorization endpoint to ask for any, but the field is REQUIRED (RFC 8414 §2), and an empty
+/// list MUST be left out (§3.2). `none` is the registered one that yields neither a code nor a token: strict clients (Authlib)
+/// refuse both a document without the field and an empty list, and nobody refuses this.
+const RESPONSE_TYPES: [&str; 1] = ["none"];
+
 /// Both documents, and where they are.
 #[derive(Debug)]
 pub struct Metadata {
@@ -48,7 +53,7 @@ impl Metadata {
             "issuer": issuer,
             "token_endpoint": at("/token"),
             "jwks_uri": at("/.well-known/jwks.json"),
-            "response_types_supported": [],
+            "response_types_supported": RESPONSE_TYPES,
             "grant_types_supported": ["client_credentials"],
             "token_endpoint_auth_methods_supported": METHODS,
             "introspection_endpoint": at("/introspect"),

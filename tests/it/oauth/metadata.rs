@@ -28,7 +28,8 @@ async fn a_client_that_knows_the_issuer_finds_every_door() {
                 "introspection_endpoint": at("/introspect"), "introspection_endpoint_auth_methods_supported": methods,
                 "revocation_endpoint": at("/revoke"), "revocation_endpoint_auth_methods_supported": methods,
                 "jwks_uri": at("/.well-known/jwks.json"),
-                "response_types_supported": [], "grant_types_supported": ["client_credentials"],
+                // Neither left out nor empty: tests/clients has a client that refuses both.
+                "response_types_supported": ["none"], "grant_types_supported": ["client_credentials"],
                 "service_documentation": at("/"),
             })
         );
