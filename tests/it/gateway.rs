@@ -18,7 +18,7 @@ use keybearer::persist::{Cut, Update, Updated};
 use keybearer::proxy::upstream::UpstreamSettings;
 use keybearer::registry::Registry;
 use keybearer::routes::RouteSettings;
-use keybearer::server::{BehindProxy, Follower, ForwardedHeader, Gateway};
+use keybearer::server::{BehindProxy, Follower, ForwardedHeader, Gateway, StartError};
 use keybearer::store::{MemoryStore, SharedStore, SqliteStore};
 use keybearer::telemetry::Sink;
 use tempfile::TempDir;
@@ -109,6 +109,11 @@ impl Builder {
 
     /// Starts it.
     pub async fn start(self) -> TestGateway {
+        self.try_to_start().await.unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
+    }
+
+    /// Starts it, if it can be started.
+    pub async fn try_to_start(self) -> Result<TestGateway, StartError> {
         let Self { config, store, on_disk, real_time, clock, dir, sink } = self;
         provider();
         let mut sqlite = None;
@@ -121,10 +126,9 @@ impl Builder {
             None => Arc::new(MemoryStore::new()),
         };
         let time: Arc<dyn Clock> = if real_time { Arc::new(SystemClock) } else { Arc::clone(&clock) as _ };
-        let gateway = Gateway::start(&config, Arc::clone(&store), Arc::clone(&time), sink.as_ref()).await;
-        let gateway = gateway.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
+        let gateway = Gateway::start(&config, Arc::clone(&store), Arc::clone(&time), sink.as_ref()).await?;
         let clients = Clients::new(gateway.local_authority().expect("a local authority"));
-        TestGateway { gateway, store, sqlite, clock, time, real_time, config, dir, clients }
+        Ok(TestGateway { gateway, store, sqlite, clock, time, real_time, config, dir, clients })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Behaviour through the real gateway: in this process, on real TLS sockets, with a clock that stands still.
 //!
-//! `gateway` starts one, `client` calls it, `wire` speaks bytes to it, `forge` signs what it should refuse. Every ★ row of
+//! `gateway` starts one, `client` calls it, `wire` speaks bytes to it, `forge` signs what it should refuse, `published` waits
+//! for its keys. Every ★ row of
 //! the contract has its tests in `contract`; the other files are about one property each.
 
 mod client;
 mod forge;
 mod gateway;
+mod published;
 mod wire;
 
 mod attacks;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation};
 use keybearer::clock::Timestamp;
-use keybearer::signing::{Algorithm, JWKS_MAX_AGE, Operations, PrivateKey, Settings, SigningState};
+use keybearer::signing::{Algorithm, JWKS_MAX_AGE, Operations, PrivateKey, Settings};
 use serde_json::{Value, json};
 
 use crate::forge::{claims, encode, good_claims};
 use crate::gateway::{Builder, TestGateway};
+use crate::published::{jwks, kid_of, kids, settle};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TWENTY_MINUTES: Duration = Duration::from_secs(1200);
@@ -27,41 +28,9 @@ fn build() -> Builder {
     })
 }
 
-async fn jwks(gateway: &TestGateway) -> JwkSet {
-    serde_json::from_value(gateway.get("/.well-known/jwks.json").await.json()).expect("a JWK Set")
-}
-
-fn kids(set: &JwkSet) -> BTreeSet<String> {
-    set.keys.iter().filter_map(|jwk| jwk.common.key_id.clone()).collect()
-}
-
-/// Lets the gateways' own tasks run until what is due is done, and known to all of them.
-async fn settle(gateways: &[&TestGateway]) -> JwkSet {
-    for _ in 0..400 {
-        gateways[0].advance(Duration::from_millis(250));
-        let (keys, now) = (gateways[0].store.signing_keys().await.expect("a read"), gateways[0].now());
-        let has_next = keys.iter().any(|key| key.state == SigningState::Next);
-        let is_due = keys.iter().any(|key| match key.state {
-            SigningState::Next => key.activates_at <= now,
-            SigningState::Active => !has_next && key.activates_at + 2 * HOUR <= now,
-            SigningState::Retiring => key.gone_at.is_none_or(|at| at <= now),
-        });
-        let stored: BTreeSet<String> = keys.into_iter().map(|key| key.kid).collect();
-        let mut sets = Vec::new();
-        for gateway in gateways {
-            sets.push(jwks(gateway).await);
-        }
-        if !is_due && sets.iter().all(|set| kids(set) == stored) {
-            return sets.remove(0);
-        }
-    }
-    panic!("the gateways do not agree");
-}
-
 /// A verifier of another make.
 fn verify(set: &JwkSet, jwt: &str) {
-    let kid = jsonwebtoken::decode_header(jwt).expect("a header").kid.expect("a kid");
-    let jwk = set.find(&kid).expect("a known kid");
+    let jwk = set.find(&kid_of(jwt)).expect("a known kid");
     let mut validation = Validation::new(jsonwebtoken::Algorithm::ES256);
     validation.set_audience(&["https://localhost:8443"]);
     // By the gateways' clock.
@@ -88,7 +57,7 @@ async fn ten_rotations_on_two_gateways_and_every_token_verifies_everywhere() {
         live.retain(|(expires, _)| now < *expires);
         let token = both[step % 2].token(&key).await;
         live.push((claims(&token)["exp"].as_u64().expect("a time"), token.clone()));
-        let kid = jsonwebtoken::decode_header(&token).expect("a header").kid.expect("a kid");
+        let kid = kid_of(&token);
         if signers.last() != Some(&kid) {
             assert!(!signers.contains(&kid), "a key signs once in its life");
             signers.push(kid);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// Where a program is; says so when it is nowhere.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where .ci/run puts what Debian does not have.
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-venv/bin");
     // Debian keeps servers in sbin, which is not on every user's path.
     let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    let found = std::env::split_paths(&path).chain(more).map(|folder| folder.join(name)).find(|file| file.is_file());
+    let folders = std::iter::once(ours).chain(std::env::split_paths(&path)).chain(more);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
     if found.is_none() {
         println!("SKIPPED: {name} is not installed");
     }
@@ -51,13 +54,18 @@ pub enum Start {
 }
 
 impl Program {
+    /// Takes care of a child that leads a process group of its own and writes into `log`.
+    pub fn of(child: Child, log: &Path) -> Self {
+        Self { child, log: log.to_owned() }
+    }
+
     /// Starts `command` with its output in `log`, and waits until it accepts connections on `port`.
     pub async fn start(mut command: Command, log: &Path, port: u16) -> Result<Self, Start> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let output = File::create(log).expect("a log");
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a log")).stderr(output).process_group(0);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        let mut program = Self { child, log: log.to_owned() };
+        let mut program = Self::of(child, log);
         let began = Instant::now();
         loop {
             let listens = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
@@ -75,6 +83,11 @@ impl Program {
         }
     }
 
+    /// Waits for its end, which is near.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("its end")
+    }
+
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -85,7 +98,7 @@ impl Drop for Program {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        let _ = self.child.wait();
+        self.wait();
         if std::thread::panicking() {
             // The end of it is what the panic is about.
             let log = self.log();
