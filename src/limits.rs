@@ -122,6 +122,19 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         Ok(())
     }
 
+    /// Gives back one that was charged to `key`.
+    pub fn refund(&self, key: &K) {
+        if let Some(mut arrival) = self.arrivals.get_mut(key) {
+            *arrival = arrival.saturating_sub(self.interval.load(Ordering::Relaxed));
+        }
+    }
+
+    /// How long until `key` has its full allowance again; `None` when it has it.
+    pub fn until_clean(&self, key: &K, now: Timestamp) -> Option<Duration> {
+        let left = self.arrivals.get(key)?.checked_sub(nanos(now))?;
+        (left > 0).then(|| Duration::from_nanos(left))
+    }
+
     /// How many keys are remembered.
     pub fn len(&self) -> usize {
         self.arrivals.len()
@@ -177,6 +190,21 @@ mod tests {
         assert!(wait <= Duration::from_millis(334), "{wait:?}");
         assert_eq!(limiter.charge(&2, now), Ok(()), "another key has its own allowance");
         assert_eq!(limiter.charge(&1, now + wait + Duration::from_millis(1)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_charged_again() {
+        let limiter = Limiter::new("2/s".parse().unwrap(), 100);
+        let now = Timestamp::from_secs(1000);
+        assert_eq!(limiter.until_clean(&1, now), None);
+        limiter.refund(&1);
+        limiter.charge(&1, now).unwrap();
+        assert_eq!(limiter.until_clean(&1, now), Some(Duration::from_millis(500)));
+        limiter.charge(&1, now).unwrap();
+        limiter.refund(&1);
+        limiter.charge(&1, now).unwrap();
+        assert!(limiter.charge(&1, now).is_err());
+        assert_eq!(limiter.until_clean(&1, now + Duration::from_secs(1)), None);
     }
 
     #[test]

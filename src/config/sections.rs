@@ -172,6 +172,7 @@ fn read_credentials(section: &mut Section, settings: &mut credentials::Settings)
         cache_size,
         failures_per_address,
         failures_per_user,
+        failures_in_all,
     } = settings;
     // argon2's own bounds depend on one another, so `checks` asks argon2.
     section.read("argon2_memory_kib", argon2_memory_kib, number(1..=u32::MAX, "19456"));
@@ -183,6 +184,7 @@ fn read_credentials(section: &mut Section, settings: &mut credentials::Settings)
     section.read("cache_size", cache_size, number(1..=100_000_000, "100000"));
     section.read("failures_per_address", failures_per_address, rate());
     section.read("failures_per_user", failures_per_user, rate());
+    section.read("failures_in_all", failures_in_all, rate());
 }
 
 fn read_demo(section: &mut Section, settings: &mut demo::Settings) {

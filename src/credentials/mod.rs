@@ -3,6 +3,7 @@
 //! Implements the user-id and password of RFC 7617 and our API keys, both kept as argon2id PHC strings (RFC 9106).
 
 mod basic;
+mod defence;
 mod hash;
 mod pool;
 mod standing;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub failures_per_address: Rate,
     /// Failed attempts allowed for one user-id.
     pub failures_per_user: Rate,
+    /// Failed attempts allowed in all, before addresses that have failed have to wait.
+    pub failures_in_all: Rate,
 }
 
 impl Default for Settings {
@@ -118,6 +121,7 @@ impl Default for Settings {
             cache_size: 100_000,
             failures_per_address: Rate::new(30, Duration::from_secs(60)),
             failures_per_user: Rate::new(10, Duration::from_secs(60)),
+            failures_in_all: Rate::new(600, Duration::from_secs(60)),
         }
     }
 }

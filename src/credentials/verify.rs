@@ -14,6 +14,7 @@ use aws_lc_rs::hmac;
 use dashmap::DashMap;
 use subtle::ConstantTimeEq;
 
+use super::defence::{Defence, Refused, Turn, User};
 use super::standing::{GroupLives, Reach, Standing};
 use super::{Busy, HashError, HashPool, Match, Outcome, PasswordHash, Presented, Reason, Settings};
 use crate::accounts::{Account, AccountStore};
@@ -23,15 +24,12 @@ use crate::groups::{GroupStore, demo};
 use crate::ids::{AccountName, Groups, KeyId};
 use crate::keys::{ApiKey, Key, KeyPrefix, KeyStore};
 use crate::licences::LicenceStore;
-use crate::limits::{Limiter, Rate};
+use crate::limits::Rate;
 use crate::persist::{self, Cut, Update};
 use crate::random;
 use crate::revocations::{Change, Revocations};
 use crate::secret::Secret;
 use crate::tokens::{Client, Grant};
-
-/// Addresses and user-ids whose failures are remembered, each.
-const MOST_FAILURES: usize = 200_000;
 
 /// How long memory may go unconfirmed by the store before it is asked only when the store does not answer.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -101,8 +99,7 @@ pub struct Verifier {
     epoch: AtomicU64,
     /// When memory was last known to agree with the store, in milliseconds.
     synced_at: AtomicU64,
-    by_address: Limiter<IpAddr>,
-    by_user: Limiter<Mac>,
+    defence: Defence,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -125,19 +122,36 @@ impl From<Busy> for Stop {
     }
 }
 
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Throttled(wait) => Self::Throttled(wait),
+            Refused::Busy => Self::Busy,
+        }
+    }
+}
+
 impl From<persist::Error> for Stop {
     fn from(error: persist::Error) -> Self {
         Self::Store(error)
     }
 }
 
-/// One presentation of a credential.
+/// One reading of a credential that was presented.
 struct Attempt {
     credential: Credential,
     secret: Secret<String>,
     mac: Mac,
-    from: IpAddr,
     began_at: Timestamp,
+}
+
+/// One presentation of a credential, however it is read.
+struct Login<'a> {
+    from: IpAddr,
+    /// Whose failures count together. For a key it is the whole key: whoever only knows its id cannot lock its holder out.
+    user: User,
+    /// Once there is something to prove. Whatever is tried, it is one failure.
+    turn: Option<Turn<'a>>,
 }
 
 impl Verifier {
@@ -165,8 +179,7 @@ impl Verifier {
             lives: ArcSwapOption::empty(),
             epoch: AtomicU64::new(0),
             synced_at: AtomicU64::new(clock.now().millis()),
-            by_address: Limiter::new(settings.failures_per_address, MOST_FAILURES),
-            by_user: Limiter::new(settings.failures_per_user, MOST_FAILURES),
+            defence: Defence::new(settings),
             settings: settings.clone(),
             clock,
         })
@@ -181,12 +194,7 @@ impl Verifier {
     pub async fn verify(self: &Arc<Self>, presented: Presented, from: IpAddr) -> Outcome {
         let from = client_addr::network(from);
         let (credential, secret, otherwise) = match presented {
-            Presented::Wrong(reason) => {
-                return match self.by_address.peek(&from, self.clock.now()) {
-                    Ok(()) => self.rejected(reason, from, None),
-                    Err(wait) => Outcome::Throttled(wait),
-                };
-            }
+            Presented::Wrong(reason) => return self.refuse(reason, from),
             Presented::Key(key) if *key.id() == demo::key_id() => return self.verify_demo(&key, from),
             Presented::Key(key) => (Credential::Key(*key.id()), key.secret().clone(), None),
             Presented::Password { user_id, password, otherwise } => match user_id.parse() {
@@ -199,45 +207,72 @@ impl Verifier {
             Some(other) if self.is_remembered(&credential, &other) => (other, Some(secret)),
             otherwise => (secret, otherwise),
         };
-        let mut ended = self.attempt(&credential, secret, from).await;
+        let user = match &credential {
+            Credential::Key(_) => self.mac(secret.expose().as_bytes()),
+            Credential::Password(name) => self.mac(name.as_str().as_bytes()),
+        };
+        let mut login = Login { from, user, turn: None };
+        let mut ended = self.attempt(&mut login, &credential, secret).await;
         // Tried where there is no such account as well, so that the time says nothing of that.
-        if let (Err((Stop::Rejected(_), Some(_))), Some(other)) = (&ended, otherwise) {
-            ended = self.attempt(&credential, other, from).await;
+        if let (Err(Stop::Rejected(reason)), Some(other)) = (&ended, otherwise)
+            && is_guess(*reason)
+        {
+            ended = self.attempt(&mut login, &credential, other).await;
         }
-        match ended {
-            Ok(grant) => Outcome::Verified(grant),
-            // Whatever was tried, it is one failure.
-            Err((Stop::Rejected(reason), user)) => self.rejected(reason, from, user),
-            Err((Stop::Throttled(wait), _)) => Outcome::Throttled(wait),
-            Err((Stop::Busy, _)) => Outcome::Busy,
-            Err((Stop::Store(error), _)) => Outcome::Unavailable(error),
+        self.settle(login, &credential, ended)
+    }
+
+    /// Says whose failure an attempt was, if it was one.
+    fn settle(&self, login: Login<'_>, credential: &Credential, ended: Result<Grant, Stop>) -> Outcome {
+        let Login { from, user, turn } = login;
+        let now = self.clock.now();
+        match (ended, turn) {
+            (Ok(grant), turn) => {
+                if let Some(turn) = turn {
+                    turn.right(matches!(credential, Credential::Password(_)), now);
+                }
+                Outcome::Verified(grant)
+            }
+            (Err(Stop::Rejected(reason)), turn) => {
+                match turn {
+                    Some(turn) => turn.wrong(is_guess(reason)),
+                    // Memory knew it to be no good. It was let through before, and is answered whatever else there was.
+                    None => drop(self.defence.failed(from, is_guess(reason).then_some(&user), now)),
+                }
+                Outcome::Rejected(reason)
+            }
+            (Err(stop), turn) => {
+                if let Some(turn) = turn {
+                    turn.unjudged();
+                }
+                match stop {
+                    Stop::Throttled(wait) => Outcome::Throttled(wait),
+                    Stop::Store(error) => Outcome::Unavailable(error),
+                    Stop::Busy | Stop::Rejected(_) => Outcome::Busy,
+                }
+            }
         }
     }
 
-    /// Tries one reading of a credential. With what ended it comes whose failure that is, where it counts as somebody's.
-    async fn attempt(
-        self: &Arc<Self>,
+    /// Tries one reading of a credential.
+    async fn attempt<'a>(
+        self: &'a Arc<Self>,
+        login: &mut Login<'a>,
         credential: &Credential,
         secret: Secret<String>,
-        from: IpAddr,
-    ) -> Result<Grant, (Stop, Option<Mac>)> {
+    ) -> Result<Grant, Stop> {
         let mac = self.mac(secret.expose().as_bytes());
         // A revocation may arrive while the records are read. It is rare, and then they are read once more.
         for _ in 0..4 {
             let generation = self.revocations.generation();
             let (credential, secret) = (credential.clone(), secret.clone());
-            let attempt = Arc::new(Attempt { credential, secret, mac, from, began_at: self.clock.now() });
-            match self.grant(&attempt).await {
-                Ok(grant) if self.revocations.generation() == generation => return Ok(grant),
-                Ok(_) => {}
-                Err(Stop::Rejected(reason)) => {
-                    let user = matches!(reason, Reason::WrongSecret | Reason::UnknownAccount | Reason::NoPassword);
-                    return Err((Stop::Rejected(reason), user.then(|| self.user(&attempt))));
-                }
-                Err(stop) => return Err((stop, None)),
+            let attempt = Arc::new(Attempt { credential, secret, mac, began_at: self.clock.now() });
+            let grant = self.grant(login, &attempt).await?;
+            if self.revocations.generation() == generation {
+                return Ok(grant);
             }
         }
-        Err((Stop::Busy, None))
+        Err(Stop::Busy)
     }
 
     fn is_remembered(&self, credential: &Credential, secret: &Secret<String>) -> bool {
@@ -248,7 +283,7 @@ impl Verifier {
     /// The demo key is published, so it is compared and not hashed; it reaches the Demo group and nothing else.
     fn verify_demo(&self, key: &ApiKey, from: IpAddr) -> Outcome {
         if !self.demo_is_open || !demo::is_key(&self.prefix, key) {
-            return self.rejected(Reason::UnknownKey, from, None);
+            return self.refuse(Reason::UnknownKey, from);
         }
         Outcome::Verified(self.demo_grant())
     }
@@ -269,30 +304,34 @@ impl Verifier {
 
     /// A user-id that no account can have costs what a wrong password costs.
     async fn reject_unknown(&self, user_id: &str, password: Secret<String>, from: IpAddr) -> Outcome {
-        let user = self.mac(user_id.as_bytes());
-        if let Err(wait) = self.throttled(from, &user) {
-            return Outcome::Throttled(wait);
-        }
+        let turn = match self.turn(from, self.mac(user_id.as_bytes())).await {
+            Ok(turn) => turn,
+            Err(Refused::Throttled(wait)) => return Outcome::Throttled(wait),
+            Err(Refused::Busy) => return Outcome::Busy,
+        };
         match self.pool.run(move |hasher| hasher.waste(password.expose().as_bytes())).await {
-            Ok(()) => self.rejected(Reason::UnknownAccount, from, Some(user)),
-            Err(Busy) => Outcome::Busy,
+            Ok(()) => {
+                turn.wrong(true);
+                Outcome::Rejected(Reason::UnknownAccount)
+            }
+            Err(Busy) => {
+                turn.unjudged();
+                Outcome::Busy
+            }
         }
     }
 
-    fn rejected(&self, reason: Reason, from: IpAddr, user: Option<Mac>) -> Outcome {
-        let now = self.clock.now();
-        // Being over the limit already changes nothing for this one: it was let through before.
-        let _ = self.by_address.charge(&from, now);
-        if let Some(user) = user {
-            let _ = self.by_user.charge(&user, now);
-        }
-        Outcome::Rejected(reason)
+    async fn turn(&self, from: IpAddr, user: User) -> Result<Turn<'_>, Refused> {
+        let place = self.defence.place(from, user, self.clock.now()).await?;
+        Ok(place.charge(self.clock.now())?)
     }
 
-    fn throttled(&self, from: IpAddr, user: &Mac) -> Result<(), Duration> {
-        let now = self.clock.now();
-        self.by_address.peek(&from, now)?;
-        self.by_user.peek(user, now)
+    /// Rejects what is seen to be wrong without a hash.
+    fn refuse(&self, reason: Reason, from: IpAddr) -> Outcome {
+        match self.defence.failed(from, None, self.clock.now()) {
+            Ok(()) => Outcome::Rejected(reason),
+            Err(wait) => Outcome::Throttled(wait),
+        }
     }
 
     fn mac(&self, secret: &[u8]) -> Mac {
@@ -301,15 +340,7 @@ impl Verifier {
         mac
     }
 
-    /// Whose failures count together. For a key it is the whole key: whoever only knows its id cannot lock its holder out.
-    fn user(&self, attempt: &Attempt) -> Mac {
-        match &attempt.credential {
-            Credential::Key(_) => attempt.mac,
-            Credential::Password(name) => self.mac(name.as_str().as_bytes()),
-        }
-    }
-
-    async fn grant(self: &Arc<Self>, attempt: &Arc<Attempt>) -> Result<Grant, Stop> {
+    async fn grant<'a>(self: &'a Arc<Self>, login: &mut Login<'a>, attempt: &Arc<Attempt>) -> Result<Grant, Stop> {
         let synced_at = Timestamp::from_millis(self.synced_at.load(Ordering::Acquire));
         // Memory that the store has not confirmed for a while is asked only when the store does not answer.
         // A clock that was set back says nothing about how old memory is.
@@ -317,7 +348,7 @@ impl Verifier {
         let (record, mut known_at) = match self.remembered(attempt, trusted).await? {
             Some((record, true)) => (record, attempt.began_at),
             Some((record, false)) => (record, synced_at.min(attempt.began_at)),
-            None => (self.prove(attempt).await?, attempt.began_at),
+            None => (self.prove(login, attempt).await?, attempt.began_at),
         };
         let (standing, standing_is_fresh) = self.standing(&record.account, attempt.began_at, trusted).await?;
         if !standing_is_fresh {
@@ -376,10 +407,23 @@ impl Verifier {
     }
 
     /// Proves a credential by its argon2id hash, and remembers that it was right.
-    async fn prove(self: &Arc<Self>, attempt: &Arc<Attempt>) -> Result<Record, Stop> {
-        self.throttled(attempt.from, &self.user(attempt)).map_err(Stop::Throttled)?;
+    async fn prove<'a>(self: &'a Arc<Self>, login: &mut Login<'a>, attempt: &Arc<Attempt>) -> Result<Record, Stop> {
+        let place = match login.turn {
+            None => Some(self.defence.place(login.from, login.user, self.clock.now()).await?),
+            Some(_) => None,
+        };
         let epoch = self.epoch.load(Ordering::Acquire);
-        let record = match self.record(&attempt.credential, attempt.began_at).await {
+        let record = self.record(&attempt.credential, attempt.began_at).await;
+        if let Ok(record) = &record
+            && self.is_proven(attempt, record)
+        {
+            // By another who stood further ahead in the line. So a fleet with one key costs one hash, and no failure.
+            return Ok(record.clone());
+        }
+        if let Some(place) = place {
+            login.turn = Some(place.charge(self.clock.now()).map_err(Stop::Throttled)?);
+        }
+        let record = match record {
             Ok(record) => record,
             // An unknown user costs what a wrong password costs. Ids of keys are no secret, so that costs nothing.
             Err(Stop::Rejected(reason)) if matches!(attempt.credential, Credential::Password(_)) => {
@@ -394,10 +438,7 @@ impl Verifier {
             self.pool
                 .run(move |hasher| {
                     // Of many that came at once with the same credential, one is hashed.
-                    let known = verifier.proven.get(&attempt.credential).is_some_and(|proven| {
-                        bool::from(proven.mac.ct_eq(&attempt.mac)) && proven.record.hash == record.hash
-                    });
-                    if known {
+                    if verifier.is_proven(&attempt, &record) {
                         return Ok(Match::Yes);
                     }
                     let matched = hasher.verify(attempt.secret.expose().as_bytes(), &record.hash)?;
@@ -421,6 +462,13 @@ impl Verifier {
                 Err(Stop::Rejected(Reason::UnreadableHash))
             }
         }
+    }
+
+    /// Whether the very credential is remembered, for the hash that the store has of it now.
+    fn is_proven(&self, attempt: &Attempt, record: &Record) -> bool {
+        self.proven
+            .get(&attempt.credential)
+            .is_some_and(|proven| bool::from(proven.mac.ct_eq(&attempt.mac)) && proven.record.hash == record.hash)
     }
 
     /// Replaces a hash that was made with weaker parameters than today's, unless it was replaced meanwhile.
@@ -593,20 +641,22 @@ impl Verifier {
     }
 
     /// Keeps other rates of failures from now on.
-    pub fn set_failures(&self, per_address: Rate, per_user: Rate) {
-        self.by_address.set(per_address);
-        self.by_user.set(per_user);
+    pub fn set_failures(&self, per_address: Rate, per_user: Rate, in_all: Rate) {
+        self.defence.set(per_address, per_user, in_all);
     }
 
     /// Drops the failures that count no more.
     pub fn forget_failures(&self) {
-        let now = self.clock.now();
-        self.by_address.forget(now);
-        self.by_user.forget(now);
+        self.defence.forget(self.clock.now());
     }
 
     /// How many credentials are remembered.
     pub fn remembered_credentials(&self) -> usize {
         self.proven.len()
     }
+}
+
+/// Whether a rejection counts as a guess at its user-id.
+fn is_guess(reason: Reason) -> bool {
+    matches!(reason, Reason::WrongSecret | Reason::UnknownAccount | Reason::NoPassword)
 }

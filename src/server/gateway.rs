@@ -380,7 +380,12 @@ impl Gateway {
             upstreams.reload(&new.upstreams)?;
         }
         self.connections.set(&new.limits);
-        self.credentials.set_failures(new.credentials.failures_per_address, new.credentials.failures_per_user);
+        let settings = &new.credentials;
+        self.credentials.set_failures(
+            settings.failures_per_address,
+            settings.failures_per_user,
+            settings.failures_in_all,
+        );
         self.gate.set_demo_rate(new.demo.requests_per_address);
         self.doors.token.set_demo_rate(new.demo.tokens_per_address);
         Arc::clone(&self.certificates).look(self.gate.clock()).await;
@@ -445,8 +450,9 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
     let mut demo = new.demo.clone();
     (demo.requests_per_address, demo.tokens_per_address) = (old.demo.requests_per_address, old.demo.tokens_per_address);
     let mut credentials = new.credentials.clone();
-    (credentials.failures_per_address, credentials.failures_per_user) =
-        (old.credentials.failures_per_address, old.credentials.failures_per_user);
+    credentials.failures_per_address = old.credentials.failures_per_address;
+    credentials.failures_per_user = old.credentials.failures_per_user;
+    credentials.failures_in_all = old.credentials.failures_in_all;
     let read_at_start = |limits: &Limits| {
         (
             limits.header_bytes,

@@ -116,6 +116,11 @@ impl Call<'_> {
         self
     }
 
+    pub fn by_post(mut self) -> Self {
+        self.method = Method::POST;
+        self
+    }
+
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.into(), value.as_ref().to_vec()));
         self

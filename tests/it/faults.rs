@@ -269,7 +269,7 @@ async fn what_was_read_before_a_change_is_not_remembered_after_it() {
 /// A flood of strangers fills the hashing queue and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
-    let build = TestGateway::build().with(|config| {
+    let build = TestGateway::build().behind_proxy(&["127.0.0.0/8"]).with(|config| {
         (config.credentials.hashing_threads, config.credentials.hashing_queue) = (1, 1);
         (config.credentials.argon2_memory_kib, config.credentials.argon2_iterations) = (8 * 1024, 8);
     });
@@ -283,11 +283,12 @@ async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
                 let user = ["acme", "nobody"][n % 2];
                 let wrong = format!("wrong {n}");
                 let by_form = n % 4 > 1;
+                // Of one address, the others would wait their turn.
+                let call = gateway.by_proxy("/token").header("x-forwarded-proto", "https");
+                let call = call.header("x-forwarded-for", format!("192.0.2.{n}")).basic(user, &wrong);
                 let answer = match by_form {
-                    true => {
-                        gateway.post("/token").form(&[("grant_type", "client_credentials")]).basic(user, &wrong).await
-                    }
-                    false => gateway.get("/token").basic(user, &wrong).await,
+                    true => call.by_post().form(&[("grant_type", "client_credentials")]).await,
+                    false => call.await,
                 };
                 (by_form, answer)
             })
@@ -372,4 +373,32 @@ async fn repeated_failures_are_throttled_by_address_and_by_user_id() {
     }
     assert_eq!(from("198.51.100.77").basic("acme", "wrong").await.status, 429);
     assert_eq!(from("192.0.2.9").basic("acme", "open sesame").await.status, 200);
+}
+
+/// However many come at once, no more guesses are answered than the limit has; and a fleet that starts at once, behind one address
+/// and with one key, is no guess.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_guesses_gets_no_further_than_the_limit_and_a_fleet_is_let_in() {
+    let build = TestGateway::build().with(|config| {
+        config.credentials.failures_per_address = Rate::new(4, Duration::from_secs(3600));
+        config.credentials.hashing_queue = 8;
+        (config.credentials.argon2_memory_kib, config.credentials.argon2_iterations) = (8 * 1024, 2);
+    });
+    let gateway = Arc::new(build.start().await);
+    let key = gateway.acme().await;
+    let mut fleet = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (gateway, key) = (Arc::clone(&gateway), key.clone());
+        fleet.spawn(async move { gateway.token_call(&key).await.status });
+    }
+    assert_eq!(fleet.join_all().await, [200; 40]);
+    let mut guesses = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let gateway = Arc::clone(&gateway);
+        guesses.spawn(async move { gateway.get("/token").basic("acme", &format!("guess {n}")).await.status });
+    }
+    let mut guesses = guesses.join_all().await;
+    guesses.sort_unstable();
+    assert_eq!(guesses[..4], [401; 4]);
+    assert_eq!(guesses[4..], [429; 36]);
 }

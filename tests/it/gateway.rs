@@ -348,6 +348,7 @@ fn cheap() -> credentials::Settings {
         argon2_iterations: 1,
         failures_per_address: often,
         failures_per_user: often,
+        failures_in_all: often,
         ..credentials::Settings::default()
     }
 }
