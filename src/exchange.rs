@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
@@ -381,27 +381,59 @@ pub fn private_json(body: impl Into<Body>) -> Response<Body> {
     response
 }
 
+/// How much content that nobody wants is taken in all the same, for how long, and how long its next piece may take.
+const MOST_PASSED_OVER: usize = 1024 * 1024;
+const LONGEST_PASSED_OVER: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// A request's content, of at most `most` bytes and within `limit`.
 ///
 /// # Errors
 /// The refusal: 413, 408, or 400 when the content breaks off.
-pub async fn read_body(body: Body, most: usize, limit: Duration) -> Result<Bytes, Refusal> {
-    let too_large = || {
-        let detail = format!("The content may have {most} bytes.");
-        Refusal::new(Kind::ContentTooLarge, "content_too_large", detail)
-    };
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(limit, Limited::new(body, most).collect()).await {
-        Err(_) => {
-            let detail = format!("The content did not arrive within {} s.", limit.as_secs());
-            Err(Refusal::new(Kind::RequestTimeout, "slow_content", detail))
+pub async fn read_body(mut body: Body, most: usize, limit: Duration) -> Result<Bytes, Refusal> {
+    let end = tokio::time::Instant::now() + limit;
+    if body.size_hint().lower() <= most as u64 {
+        match tokio::time::timeout_at(end, Limited::new(&mut body, most).collect()).await {
+            Err(_) => {
+                let detail = format!("The content did not arrive within {} s.", limit.as_secs());
+                return Err(Refusal::new(Kind::RequestTimeout, "slow_content", detail));
+            }
+            Ok(Ok(content)) => return Ok(content.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {}
+            Ok(Err(_)) => {
+                return Err(Refusal::new(Kind::MalformedRequest, "broken_content", "The content broke off."));
+            }
         }
-        Ok(Ok(content)) => Ok(content.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::new(Kind::MalformedRequest, "broken_content", "The content broke off.")),
     }
+    pass_over(body);
+    let detail = format!("The content may have {most} bytes.");
+    Err(Refusal::new(Kind::ContentTooLarge, "content_too_large", detail))
+}
+
+/// Lets go of the content of a request that is answered without it. Of HTTP/1.1 a little is taken in first, while the answer
+/// goes out: whoever writes all of a request before it reads would not see the answer otherwise, since the connection would be
+/// cut under what it still writes (RFC 9112 §9.6).
+pub fn pass_over<B>(body: B)
+where
+    B: HttpBody + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if body.is_end_stream() || body.size_hint().lower() > MOST_PASSED_OVER as u64 {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        let mut body = Limited::new(body, MOST_PASSED_OVER);
+        let whole = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(LONGEST_PAUSE, body.frame()).await {} };
+        let _ = tokio::time::timeout(LONGEST_PASSED_OVER, whole).await;
+    });
+}
+
+/// Whether a request's content is sent without being asked for (RFC 9110 §10.1.1): who waits for a 100 sends none with a final
+/// answer, and is not to be asked for it. In HTTP/2 a stream ends without hurting others.
+pub fn comes_unasked(head: &Parts) -> bool {
+    head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT)
 }
 
 /// A value inside a quoted-string of a challenge: what would end it is left out (RFC 9110 §5.6.4).

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{Gate, Presented, Refusals};
-use crate::exchange::{Exchange, Refusal};
+use crate::exchange::{Exchange, Refusal, comes_unasked, pass_over};
 use crate::problem::Kind;
 use crate::routes::Audience;
 
@@ -72,7 +72,14 @@ where
         };
         match self.shared.verdict(exchange, &request) {
             Ok(()) => AccessFuture::Inner { inner: self.inner.call(request) },
-            Err(refusal) => AccessFuture::Refused { response: Some(Box::new(refusal.into_response(exchange))) },
+            Err(refusal) => {
+                let response = refusal.into_response(exchange);
+                let (head, body) = request.into_parts();
+                if comes_unasked(&head) {
+                    pass_over(body);
+                }
+                AccessFuture::Refused { response: Some(Box::new(response)) }
+            }
         }
     }
 }

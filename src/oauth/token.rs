@@ -20,7 +20,7 @@ use super::form::{self, Form};
 use super::stop::Stop;
 use crate::client_addr;
 use crate::clock::Clock;
-use crate::exchange::{Exchange, Refusal, Verdict, private_json, read_body};
+use crate::exchange::{Exchange, Refusal, Verdict, comes_unasked, pass_over, private_json, read_body};
 use crate::groups::demo;
 use crate::ids::{GroupId, Groups, scope};
 use crate::limits::{Limiter, Rate};
@@ -114,7 +114,17 @@ impl TokenEndpoint {
 
     async fn plain(&self, exchange: &Exchange, head: &Parts, content: Content) -> Result<Response<Body>, Refusal> {
         let clients = &self.parts.clients;
-        let presented = clients.plain(&head.headers).map_err(|stop| stop.plain(clients.challenge()))?;
+        let presented = match clients.plain(&head.headers) {
+            Ok(presented) => presented,
+            Err(stop) => {
+                if let Content::Unread(body) = content
+                    && comes_unasked(head)
+                {
+                    pass_over(body);
+                }
+                return Err(stop.plain(clients.challenge()));
+            }
+        };
         // The plain dialect takes nothing from the content; it is read so that the connection can go on.
         match content {
             Content::Unread(body) => drop(read_body(body, MOST_CONTENT, LONGEST_CONTENT).await?),

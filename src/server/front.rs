@@ -30,7 +30,8 @@ use super::exposure::Exposure;
 use crate::client_addr::{Forwarded, Peer, TrustedProxies};
 use crate::clock::Clock;
 use crate::exchange::{
-    Exchange, Located, Received, Refusal, Tunnel, with_common_headers, with_common_headers_for_proxies,
+    Exchange, Located, Received, Refusal, Tunnel, comes_unasked, pass_over, with_common_headers,
+    with_common_headers_for_proxies,
 };
 use crate::forward_auth::ForwardAuth;
 use crate::ids::RequestId;
@@ -253,6 +254,9 @@ where
                     Some(contract) => ForwardAuth::refuse(refusal, &exchange, contract),
                     None => refusal.into_response(&exchange),
                 };
+                if !ends && comes_unasked(&head) {
+                    pass_over(body);
+                }
                 if ends {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }

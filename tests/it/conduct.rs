@@ -240,6 +240,27 @@ async fn large_content_is_refused() {
     assert_eq!(status(&gateway, anonymous).await, Some(401));
 }
 
+/// RFC 9112 §9.6: whoever writes all of a request before it reads must be able to read the answer. A little of what is not
+/// wanted is taken in for it.
+#[tokio::test]
+async fn a_refusal_does_not_cut_the_connection_under_what_is_still_written() {
+    let gateway = TestGateway::start().await;
+    let token = gateway.token(&gateway.acme().await).await;
+    let mut wire = Wire::open(&gateway).await;
+    for (token, path, length, status) in [
+        (token.as_str(), "/demo/echo", 64 * 1024 + 1, 413),
+        (token.as_str(), "/demo/echo", 1024 * 1024, 413),
+        ("nonsense", "/demo/echo", 1024 * 1024, 401),
+        ("nonsense", "/demo/%2fecho", 1024 * 1024, 400),
+        ("nonsense", "/token", 1024 * 1024, 400),
+    ] {
+        wire.send(post(token, length, &"x".repeat(length)).replacen("/demo/echo", path, 1)).await;
+        assert_eq!(wire.answer().await.map(|raw| raw.status), Some(status), "{path} {length}");
+    }
+    wire.send(get("/health/live")).await;
+    assert_eq!(wire.answer().await.map(|raw| raw.status), Some(200), "on the same connection");
+}
+
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_their_order() {
     let gateway = TestGateway::start().await;
