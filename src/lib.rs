@@ -27,6 +27,7 @@ pub mod tokens;
 // floor 2: decision
 pub mod access;
 pub mod exchange;
+pub mod openapi;
 pub mod registry;
 // floor 3: backends
 pub mod store;

@@ -48,6 +48,29 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::MalformedRequest,
+        Self::CredentialsNotSpecified,
+        Self::InvalidCredentials,
+        Self::MissingToken,
+        Self::InvalidToken,
+        Self::InsufficientScope,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::ContentTooLarge,
+        Self::HeadersTooLarge,
+        Self::HttpsRequired,
+        Self::TooManyRequests,
+        Self::Internal,
+        Self::Unavailable,
+        Self::BadGateway,
+        Self::GatewayTimeout,
+        Self::LoopDetected,
+    ];
+
     /// HTTP status (RFC 9110 §15).
     pub const fn status(self) -> u16 {
         match self {
@@ -179,6 +202,14 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_kinds_are_all_there_are() {
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place, "{kind:?}");
+        }
+        assert_eq!(Kind::ALL.len(), Kind::LoopDetected as usize + 1, "the last one");
+    }
 
     #[test]
     fn a_problem_has_the_members_of_rfc_9457() {

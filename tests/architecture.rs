@@ -26,7 +26,7 @@ const ROOMS: &[(u8, &[&str])] = &[
             "tokens",
         ],
     ),
-    (2, &["access", "exchange", "registry"]),
+    (2, &["access", "exchange", "openapi", "registry"]),
     (3, &["store"]),
     (4, &["forward_auth", "oauth", "portal", "proxy", "resources"]),
     (5, &["cli", "config", "server", "tls"]),

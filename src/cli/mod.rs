@@ -39,6 +39,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Faults, Overrides};
 use crate::ids::{Groups, KeyId};
 use crate::secret::Secret;
+use crate::server::openapi;
 use crate::store::SharedStore;
 
 pub use terminal::ask;
@@ -149,6 +150,12 @@ enum Command {
     Doctor(doctor::Command),
     /// Play a client: key, token, secured path, refusals; print each exchange.
     Try(try_out::Args),
+    /// Print the OpenAPI document of the configuration, as the gateway serves it at /openapi.json.
+    Openapi {
+        /// That of the admin listener.
+        #[arg(long)]
+        admin: bool,
+    },
     /// Ask a gateway on this machine whether it is ready (for container health checks).
     Health,
 }
@@ -206,6 +213,10 @@ async fn dispatch(session: &mut Session<'_, '_>, command: Command) -> Result<Exi
         Command::Check => return check::run(session).await,
         Command::Doctor(command) => return doctor::run(session, &command),
         Command::Try(args) => return try_out::run(session, args).await,
+        Command::Openapi { admin } => {
+            let of = if admin { openapi::admin } else { openapi::of };
+            session.out.document(&of(&session.config))?;
+        }
         Command::Health => return health::run(session).await,
     }
     Ok(Exit::Done)

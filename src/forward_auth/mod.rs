@@ -8,6 +8,7 @@ mod answer;
 mod decide;
 mod grpc;
 mod messages;
+pub mod openapi;
 mod original;
 mod settings;
 

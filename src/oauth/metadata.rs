@@ -80,6 +80,12 @@ impl Metadata {
         &self.resource_url
     }
 
+    /// The paths and contents of both: of the server's and of the resource's.
+    pub fn documents(&self) -> [(&str, Value); 2] {
+        [&self.server, &self.resource]
+            .map(|document| (document.path.as_str(), serde_json::from_slice(&document.content).unwrap_or_default()))
+    }
+
     /// The document at this path, if it is the path of one. Verifiers may keep it for five minutes.
     pub fn respond(&self, path: &str) -> Option<Response<Body>> {
         let document = [&self.server, &self.resource].into_iter().find(|document| document.path == path)?;

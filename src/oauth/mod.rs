@@ -9,6 +9,7 @@ mod error;
 mod form;
 mod introspect;
 mod metadata;
+pub mod openapi;
 mod question;
 mod revoke;
 mod stop;

@@ -3,6 +3,7 @@
 //! One HTML file with its style and its script inside, filled on each request; nothing is loaded from anywhere. The page
 //! works without the script, which only adds buttons that copy.
 
+pub mod openapi;
 mod template;
 
 use std::borrow::Cow;

@@ -3,6 +3,7 @@
 
 mod demo;
 mod echo;
+pub mod openapi;
 
 use std::cell::RefCell;
 

@@ -38,6 +38,10 @@ pub enum Target {
     HealthReady,
     /// The developer page.
     Portal,
+    /// The OpenAPI document.
+    OpenApi,
+    /// That of the admin listener.
+    AdminOpenApi,
     /// The Demo group's key and token.
     Demo,
     /// A built-in resource.
@@ -151,6 +155,7 @@ impl RouteTable {
         table.own("health-live", "/health/live", get, Audience::Public, Target::HealthLive);
         table.own("health-ready", "/health/ready", get, Audience::Public, Target::HealthReady);
         table.own("portal", "/", get, Audience::Public, Target::Portal);
+        table.own("openapi", "/openapi.json", get, Audience::Public, Target::OpenApi);
         table.own("whoami", "/whoami", get, Audience::Token, Target::Resource(Resource::Whoami));
         if built_ins.demo {
             let demo = || Audience::AnyOf([demo::group()].into());
@@ -173,6 +178,7 @@ impl RouteTable {
         table.own("admin-health-live", "/health/live", &["GET"], Audience::Public, Target::HealthLive);
         table.own("admin-health-ready", "/health/ready", &["GET"], Audience::Public, Target::HealthReady);
         table.own("admin-metrics", "/metrics", &["GET"], Audience::Public, Target::Metrics);
+        table.own("admin-openapi", "/openapi.json", &["GET"], Audience::Public, Target::AdminOpenApi);
         table.finished()
     }
 
@@ -450,6 +456,7 @@ mod tests {
             "/health/live",
             "/health/ready",
             "/",
+            "/openapi.json",
             "/demo",
         ];
         assert_eq!(public, expected);

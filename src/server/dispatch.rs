@@ -19,6 +19,7 @@ use tower::Service;
 
 use super::exposure::Exposure;
 use super::health::Health;
+use super::openapi::Descriptions;
 use crate::client_addr::Peer;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::forward_auth::ForwardAuth;
@@ -46,6 +47,8 @@ pub struct Doors {
     pub demo: Arc<Demo>,
     /// The developer page.
     pub portal: Portal,
+    /// The OpenAPI documents.
+    pub descriptions: Descriptions,
     /// The published keys.
     pub ring: Arc<KeyRing>,
     /// Life and readiness.
@@ -152,6 +155,8 @@ impl Service<Request<Body>> for Dispatch {
             }
             Target::Demo => at_once(doors.demo.respond().unwrap_or_else(failed)),
             Target::Portal => at_once(doors.page(&exchange).unwrap_or_else(failed)),
+            Target::OpenApi => at_once(doors.descriptions.public.respond(request.headers())),
+            Target::AdminOpenApi => at_once(doors.descriptions.admin.respond(request.headers())),
             Target::Metrics => at_once(metrics(&doors.metrics)),
             Target::Upstream => {
                 let proxy = Arc::clone(&doors.proxy);

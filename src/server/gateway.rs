@@ -23,6 +23,7 @@ use super::front::{Arrivals, Desk, Front, Site};
 use super::health::Health;
 use super::listeners::{Addresses, Listeners, Running, Stack};
 use super::observe;
+use super::openapi::Descriptions;
 use super::start::StartError;
 use super::unix::Socket;
 use crate::access::{Gate, Refusals, RequireAccess};
@@ -133,6 +134,7 @@ impl Gateway {
             ca_file: certificates.local_authority().map(|path| path.display().to_string()),
         };
         let metadata = Metadata::new(&site.base_url, &config.tokens);
+        let descriptions = Descriptions::new(config, &site.base_url);
         let refusals = Arc::new(Refusals::new(&config.access, Some(metadata.resource_url())));
         let proxy = Proxy::new(
             &config.upstreams,
@@ -187,6 +189,7 @@ impl Gateway {
             metadata,
             demo: Arc::new(demo),
             portal,
+            descriptions,
             ring,
             health: Arc::new(Health::new(Arc::clone(&follower))),
             metrics: Arc::clone(&metrics),
@@ -441,8 +444,12 @@ impl Drop for Gateway {
 /// The table of these routes. Which of the gateway's own paths there are takes a restart to change, and so does what a path may
 /// have.
 fn route_table(routes: &[RouteSettings], in_force: &Config) -> RouteTable {
-    let built_ins = BuiltIns { demo: in_force.demo.enabled, forward_auth: in_force.forward_auth.is_some() };
-    RouteTable::new(routes, built_ins).with_parameters(in_force.access.path_parameters)
+    RouteTable::new(routes, built_ins(in_force)).with_parameters(in_force.access.path_parameters)
+}
+
+/// The gateway's own paths.
+pub(super) fn built_ins(config: &Config) -> BuiltIns {
+    BuiltIns { demo: config.demo.enabled, forward_auth: config.forward_auth.is_some() }
 }
 
 /// The settings that were changed and are not put into force by a reload.
@@ -508,7 +515,7 @@ async fn clean(
 }
 
 /// The URL to show to people: the issuer, but with the port that is really listened on when that is this machine.
-fn base_url(issuer: &str, https: SocketAddr) -> String {
+pub(super) fn base_url(issuer: &str, https: SocketAddr) -> String {
     let is_local =
         issuer.strip_prefix("https://localhost").is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
     if is_local { format!("https://localhost:{}", https.port()) } else { issuer.trim_end_matches('/').to_owned() }

@@ -20,6 +20,7 @@ mod gateway;
 mod health;
 mod listeners;
 mod observe;
+pub mod openapi;
 mod start;
 mod unix;
 

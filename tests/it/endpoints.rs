@@ -75,6 +75,8 @@ const ROWS: &[Row] = &[
     row("health-ready", "PUT", "/health/ready", NO_SUCH_METHOD),
     row("portal", "GET", "/", PUBLIC),
     row("portal", "POST", "/", NO_SUCH_METHOD),
+    row("openapi", "GET", "/openapi.json", PUBLIC),
+    row("openapi", "POST", "/openapi.json", NO_SUCH_METHOD),
     row("whoami", "GET", "/whoami", TOKEN),
     row("whoami", "POST", "/whoami", TOKEN_NO_SUCH_METHOD),
     row("whoami", "OPTIONS", "/whoami", TOKEN_NO_SUCH_METHOD),
@@ -103,6 +105,8 @@ const ADMIN_ROWS: &[Row] = &[
     row("admin-health-ready", "POST", "/health/ready", NO_SUCH_METHOD),
     row("admin-metrics", "GET", "/metrics", PUBLIC),
     row("admin-metrics", "DELETE", "/metrics", NO_SUCH_METHOD),
+    row("admin-openapi", "GET", "/openapi.json", PUBLIC),
+    row("admin-openapi", "PUT", "/openapi.json", NO_SUCH_METHOD),
     row("", "GET", "/token", NOWHERE),
     row("", "GET", "/nothing", NOWHERE),
 ];

@@ -17,6 +17,7 @@ mod endpoints;
 mod faults;
 mod forward_auth;
 mod oauth;
+mod openapi;
 mod patience;
 mod proxy;
 mod revocation;

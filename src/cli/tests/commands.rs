@@ -313,3 +313,18 @@ async fn doctor_prints_a_proxys_configuration_and_nothing_else_on_stdout() {
     assert!(json["text"].as_str().is_some_and(|text| text.contains("forward_auth")), "{json}");
     assert_eq!(desk.run("doctor proxies --print apache").await.exit, Exit::Misuse);
 }
+
+#[tokio::test]
+async fn the_document_is_that_of_the_configuration() {
+    let desk = Desk::new();
+    let document = desk.run("openapi").await.json();
+    assert_eq!(document["servers"][0]["url"], "https://localhost:8443");
+    assert!(document["paths"]["/demo"].is_object());
+    assert!(desk.run("openapi --admin").await.json()["paths"]["/metrics"].is_object());
+    let mut closed = Desk::new();
+    let settings = [("KEYBEARER__DEMO__ENABLED", "false"), ("KEYBEARER__TOKENS__ISSUER", "https://api.example.com")];
+    closed.env.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let document = closed.run("openapi").await.json();
+    assert_eq!(document["servers"][0]["url"], "https://api.example.com");
+    assert!(document["paths"]["/demo"].is_null(), "there is no such door");
+}
