@@ -290,6 +290,12 @@ impl Refusal {
         self
     }
 
+    /// Said once more in the way that clients of a registry read.
+    pub fn for_registry_clients(mut self) -> Self {
+        self.0.problem = self.0.problem.for_registry_clients();
+        self
+    }
+
     /// Who was refused.
     pub fn of(mut self, principal: Arc<Principal>, token: TokenId) -> Self {
         self.0.verdict.who = Some((principal, token));

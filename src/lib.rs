@@ -19,6 +19,7 @@ pub mod groups;
 pub mod keys;
 pub mod licences;
 pub mod limits;
+pub mod repositories;
 pub mod revocations;
 pub mod routes;
 pub mod signing;

@@ -142,6 +142,13 @@ impl Kind {
     }
 }
 
+/// An error in the way of the distribution project's specification, for clients that read no problem details.
+#[derive(Debug, Clone, Serialize)]
+struct RegistryError {
+    code: &'static str,
+    message: String,
+}
+
 /// A problem details object (RFC 9457 §3).
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
@@ -158,6 +165,9 @@ pub struct Problem {
     /// Whom to write to for a licence (extension member, on 403 alone).
     #[serde(skip_serializing_if = "Option::is_none")]
     contact: Option<String>,
+    /// The same for clients of a registry (extension member, at the token endpoint alone).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<[RegistryError; 1]>,
 }
 
 impl Problem {
@@ -171,7 +181,20 @@ impl Problem {
             instance: None,
             missing_group: None,
             contact: None,
+            errors: None,
         }
+    }
+
+    /// Says it once more in the way that clients of a registry read.
+    pub fn for_registry_clients(mut self) -> Self {
+        let code = match self.status {
+            401 => "UNAUTHORIZED",
+            429 => "TOOMANYREQUESTS",
+            503 => "UNAVAILABLE",
+            _ => "UNKNOWN",
+        };
+        self.errors = Some([RegistryError { code, message: self.detail.clone() }]);
+        self
     }
 
     /// With the status that it is answered with, where that is not its kind's (RFC 9457 §3.1.2: they must be the same).

@@ -19,6 +19,7 @@ const ROOMS: &[(u8, &[&str])] = &[
             "keys",
             "licences",
             "limits",
+            "repositories",
             "revocations",
             "routes",
             "signing",

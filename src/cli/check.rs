@@ -157,6 +157,17 @@ async fn references(
             report.warning("routes", text);
         }
     }
+    if let Some(registry) = &config.image_registry {
+        let rules = registry.rules.iter().enumerate();
+        let named =
+            rules.flat_map(|(at, rule)| rule.groups.iter().map(move |group| (format!("repositories[{at}]"), group)));
+        let catalog = registry.catalog_groups.iter().map(|group| ("image_registry.catalog_groups".to_owned(), group));
+        for (place, group) in named.chain(catalog).filter(|(_, group)| !known.contains(group)) {
+            let text =
+                format!("{place} names group \"{group}\", which does not exist; keybearer groups create {group}");
+            report.warning("repositories", text);
+        }
+    }
     let now = clock.now();
     let licences = store.licences(None).await?;
     for licence in licences.iter().filter(|licence| licence.ends_at.is_none_or(|end| now < end)) {

@@ -11,7 +11,7 @@ use super::Session;
 use super::failure::Failure;
 use super::view::SigningKeyView;
 use super::when::show_end;
-use crate::signing::{MasterKey, Operations, Rotated};
+use crate::signing::{Certificate, MasterKey, Operations, Rotated};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -24,6 +24,18 @@ pub(super) enum Command {
         keybearer signing-keys rotate --emergency    after a private key got into wrong hands"
     )]
     Rotate(Rotate),
+    /// Print a certificate of every published key, PEM: the rootcertbundle of a registry of container images.
+    #[command(
+        after_help = "A registry reads its bundle when it starts. The next key is in it for signing.publish_ahead before it \
+        signs: print it anew and restart the registry in that time, or after an emergency rotation at once.\n\nExamples:\n  \
+        keybearer signing-keys certificates > bundle.pem\n  \
+        keybearer signing-keys certificates --out /etc/docker/registry/keybearer.pem"
+    )]
+    Certificates {
+        /// Write them to this file in place of standard output; it is replaced as a whole.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// The key under which private keys are sealed in the store.
     #[command(subcommand)]
     MasterKey(MasterKeyCommand),
@@ -66,6 +78,7 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
         Command::List => list(session).await,
         Command::Rotate(how) if how.emergency => emergency(session, how.yes).await,
         Command::Rotate(how) => rotate(session, how.now).await,
+        Command::Certificates { out } => certificates(session, out.as_deref()).await,
         Command::MasterKey(MasterKeyCommand::New { file }) => new_master(session, &file),
         Command::MasterKey(MasterKeyCommand::Change { old, new }) => change_master(session, &old, &new).await,
     }
@@ -151,6 +164,39 @@ async fn show(session: &mut Session<'_, '_>, operations: &Operations, kid: &str)
         session.out.document(&serde_json::json!({ "signing_key": view }))?;
     }
     Ok(())
+}
+
+async fn certificates(session: &mut Session<'_, '_>, file: Option<&Path>) -> Result<(), Failure> {
+    let certificates = operations(session).await?.certificates().await?;
+    let bundle: String = certificates.iter().map(Certificate::pem).collect();
+    if let Some(path) = file {
+        replace(path, &bundle).map_err(|error| {
+            Failure::mendable(format!("{} could not be written: {error}", path.display()))
+                .hint("name a file in a folder that you may write to")
+        })?;
+        let count = certificates.len();
+        let what = if count == 1 { "certificate is" } else { "certificates are" };
+        session.out.note(&format!("{count} {what} in {}; restart the registry that reads it", path.display()));
+    }
+    if session.out.json() {
+        let list: Vec<_> = certificates
+            .iter()
+            .map(|one| serde_json::json!({ "kid": one.kid, "algorithm": one.algorithm.as_str(), "pem": one.pem() }))
+            .collect();
+        return session.out.document(&serde_json::json!({ "certificates": list }));
+    }
+    if file.is_none() { session.out.data(bundle.trim_end()) } else { Ok(()) }
+}
+
+/// A file that is there with its old content or the new one at any moment: a registry may be starting.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    let written = std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 fn new_master(session: &mut Session<'_, '_>, path: &Path) -> Result<(), Failure> {

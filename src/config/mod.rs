@@ -11,6 +11,7 @@ mod claims;
 mod domain;
 mod faults;
 mod reader;
+mod repositories;
 mod route_checks;
 mod routing;
 mod sections;
@@ -70,6 +71,8 @@ pub struct Config {
     pub logging: telemetry::Settings,
     /// `[forward_auth]`, where other proxies may ask.
     pub forward_auth: Option<forward_auth::Settings>,
+    /// `[image_registry]` and `[[repositories]]`
+    pub image_registry: Option<crate::repositories::Settings>,
     /// `[[upstreams]]`
     pub upstreams: Vec<UpstreamSettings>,
     /// `[[routes]]`
@@ -92,6 +95,7 @@ impl Default for Config {
             demo: demo::Settings::default(),
             logging: telemetry::Settings::default(),
             forward_auth: None,
+            image_registry: None,
             upstreams: vec![],
             routes: routes::default_routes(),
         }
@@ -119,7 +123,8 @@ impl Config {
     /// How long a token issued by this configuration may be accepted, at the most: its life, and the leeway on top.
     pub fn longest_token(&self) -> Duration {
         let demo = if self.demo.enabled { self.demo.token_lifetime } else { Duration::ZERO };
-        self.tokens.lifetime.max(demo) + self.tokens.leeway
+        let registry = self.image_registry.as_ref().map_or(Duration::ZERO, |_| crate::repositories::LIFETIME);
+        self.tokens.lifetime.max(demo).max(registry) + self.tokens.leeway
     }
 
     /// Joins the defaults, `file`, `environment` and `overrides`.
@@ -152,7 +157,7 @@ impl Config {
         let mut config = Self::default();
         let mut lists = sections::Lists::default();
         reader.root(table, |root| lists = sections::read(root, &mut config));
-        let sections::Lists { claims, upstreams, routes } = lists;
+        let sections::Lists { registry, repositories, claims, upstreams, routes } = lists;
         let Overrides { data_dir, listen, admin_listen } = overrides.clone();
         if let Some(folder) = data_dir {
             config.data_dir = folder;
@@ -172,12 +177,14 @@ impl Config {
             None => {
                 checks::settings(&config, reader);
                 claims::check(&claims, reader);
+                repositories::check(&registry, &repositories, &config, reader);
                 upstreams::check(&upstreams, reader);
                 let ids: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.id.clone()).collect();
                 route_checks::routes(routes.as_deref().unwrap_or_default(), &ids, reader);
             }
         }
         config.tokens.claims = claims::settled(claims);
+        config.image_registry = repositories::settled(registry, repositories);
         config.upstreams = upstreams::settled(upstreams);
         if let Some(routes) = routes {
             config.routes = routing::settled(routes);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::claims::{Claim, read_claim};
 use super::domain::{host_name, issuer, log_filter, network, realm};
 use super::reader::Section;
+use super::repositories::{Registry, Repository, read_registry, read_repository};
 use super::routing::{Route, read_forward_auth, read_route};
 use super::upstreams::{Upstream, read_upstream};
 use super::values::{
@@ -21,6 +22,9 @@ use crate::{access, credentials, server, signing, telemetry, tls, tokens};
 /// What was read of the lists of sections: each entry as far as it could be read.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
+    /// What the repositories are in.
+    pub registry: Registry,
+    pub repositories: Vec<Repository>,
     pub claims: Vec<Claim>,
     pub upstreams: Vec<Upstream>,
     /// `None` when no list was given.
@@ -43,6 +47,7 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
         demo,
         logging,
         forward_auth,
+        image_registry: _,
         upstreams: _,
         routes: _,
     } = config;
@@ -60,11 +65,14 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
     root.section("demo", |section| read_demo(section, demo));
     root.section("logging", |section| read_logging(section, logging));
     root.section("forward_auth", |section| read_forward_auth(section, forward_auth));
+    let (mut registry, mut repositories) = (Registry::default(), Vec::new());
+    root.section("image_registry", |section| read_registry(section, &mut registry));
+    root.sections("repositories", |section| repositories.push(read_repository(section)));
     let (mut claims, mut upstreams, mut routes) = (Vec::new(), Vec::new(), Vec::new());
     root.sections("claims", |section| claims.push(read_claim(section)));
     root.sections("upstreams", |section| upstreams.push(read_upstream(section)));
     let has_routes = root.sections("routes", |section| routes.push(read_route(section)));
-    Lists { claims, upstreams, routes: has_routes.then_some(routes) }
+    Lists { registry, repositories, claims, upstreams, routes: has_routes.then_some(routes) }
 }
 
 fn read_server(section: &mut Section, settings: &mut server::Settings) {

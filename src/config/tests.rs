@@ -47,7 +47,7 @@ fn the_shipped_file_has_every_setting_and_its_examples_are_good() {
     missing.retain(|path| !path.contains('[') || path.contains("[0]"));
     missing.retain(|path| !anywhere(path));
     // The lists are known by their members.
-    assert_eq!(missing, ["claims", "upstreams", "routes"]);
+    assert_eq!(missing, ["repositories", "claims", "upstreams", "routes"]);
     assert_eq!(reader.finish(), Ok(()));
     assert!(
         config.server.behind_proxy.is_some() && config.tls.certificate.is_some() && config.access.contact.is_some()
@@ -484,4 +484,70 @@ proptest::proptest! {
         let _ = load(&line, &[(&format!("KEYBEARER__{}", key.to_uppercase()), &value)]);
         let _ = load(&format!("{key} = {value}"), &[]);
     }
+}
+
+#[test]
+fn a_registry_and_its_rules_are_checked_together() {
+    let text = r#"
+[tokens]
+audience = ["https://api.example.com", "registry.example.com"]
+
+[signing]
+algorithm = "EdDSA"
+
+[image_registry]
+service = "registry.example.com"
+catalog_groups = ["Office"]
+
+[[repositories]]
+match = "team/app*"
+groups = ["orders"]
+actions = ["pull", "pusch"]
+
+[[repositories]]
+groups = []
+actions = []
+action = ["pull"]
+
+[[repositories]]
+match = ""
+"#;
+    assert_eq!(load(text, &[]).expect_err("faults"), EXPECTED_REPOSITORIES.trim());
+    let text = "signing.algorithm = 'ES256'\n[image_registry]\nkey_id = 'x5c'\ncatalog_groups = []";
+    assert_eq!(load(text, &[]).expect_err("faults"), EXPECTED_REGISTRY.trim());
+    let text = "[[repositories]]\nmatch = 'a'\ngroups = []\nactions = ['pull']";
+    let said = load(text, &[]).expect_err("a fault");
+    let expected =
+        "repositories: are given without a registry; write [image_registry] with the service that they are in";
+    assert!(said.contains(expected), "{said}");
+}
+
+const EXPECTED_REPOSITORIES: &str = r#"
+the configuration has 11 faults:
+signing.algorithm: "EdDSA" does not go with image_registry.key_id = "libtrust" (gateway.toml:6); sign with RS256 or ES256
+image_registry.service: "registry.example.com" is in tokens.audience too (gateway.toml:9); choose another name, the same in the registry's own settings
+image_registry.catalog_groups[0]: "Office" is not a group (gateway.toml:10); a group is 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit, as in catalog_groups = ["operations"]
+repositories[0].match: "team/app*" is not a pattern of repositories (gateway.toml:13); write the repository's name; '*' or {account} may stand for one whole part of it, and '**' for all that follows, as in match = "team/**"
+repositories[0].actions[1]: "pusch" is not an action (gateway.toml:15); did you mean "push"?
+repositories[1].match: is not given (gateway.toml:17); write which repositories it is about, as in match = "team/**"
+repositories[1].actions: is empty (gateway.toml:19); write what may be done, or remove the rule: what no rule allows is denied
+repositories[1].action: unknown setting (gateway.toml:20); did you mean "actions"?
+repositories[2].groups: is not given (gateway.toml:22); write the groups that it is for, or groups = [] for any credential but the public demo one
+repositories[2].actions: is not given (gateway.toml:22); write what may be done, as in actions = ["pull", "push"]
+repositories[2].match: "" is not a pattern of repositories (gateway.toml:23); write the repository's name; '*' or {account} may stand for one whole part of it, and '**' for all that follows, as in match = "team/**"
+"#;
+
+const EXPECTED_REGISTRY: &str = r#"
+the configuration has 2 faults:
+image_registry.service: is not given (gateway.toml:2); write what the registry calls its service, as in service = "registry.example.com"
+image_registry.key_id: "x5c" does not go with signing.algorithm = "ES256" (gateway.toml:3); sign with RS256, or write key_id = "libtrust"
+"#;
+
+/// A token for the registry may live longer than all others.
+#[test]
+fn a_signing_key_is_kept_for_the_registrys_tokens_too() {
+    let text = "tokens.lifetime = '1s'\ndemo.enabled = false\n";
+    assert_eq!(load(text, &[]).unwrap().longest_token(), Duration::from_secs(1));
+    let text = format!("{text}[image_registry]\nservice = 'x'");
+    assert_eq!(load(&text, &[]).unwrap().longest_token(), crate::repositories::LIFETIME);
 }

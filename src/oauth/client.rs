@@ -53,6 +53,16 @@ impl Clients {
             .map_err(Stop::NotSpecified)
     }
 
+    /// What a form with `grant_type=password` presents (RFC 6749 §4.3.2). Its `client_id` names a program and proves nothing.
+    ///
+    /// # Errors
+    /// [`Stop::NotSpecified`].
+    pub(super) fn owner(&self, form: &Form) -> Result<Presented, Stop> {
+        let (username, password) = (form.get("username"), form.get("password"));
+        Presented::from_parts(username.unwrap_or_default(), password.unwrap_or_default(), self.credentials.prefix())
+            .map_err(Stop::NotSpecified)
+    }
+
     /// Verifies what was presented.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Forms: `application/x-www-form-urlencoded` content (RFC 6749 Appendix B), read strictly. What a lenient reader would
-//! mend, another one might mend differently.
+//! mend, another one might mend differently. A query is read in the same way.
 
 use std::borrow::Cow;
 
@@ -56,6 +56,14 @@ impl Form {
     /// # Errors
     /// [`Malformed`].
     pub fn parse(content: &[u8]) -> Result<Self, Malformed> {
+        Self::parse_with(content, None)
+    }
+
+    /// Reads content in which the parameter `several` may be there more than once.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn parse_with(content: &[u8], several: Option<&str>) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(content).map_err(|_| Malformed::NotUtf8)?;
         let mut form = Self::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -64,7 +72,7 @@ impl Form {
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode(name)?.into_owned(), decode(value)?.into_owned());
-            if form.0.iter().any(|(known, _)| *known.expose() == name) {
+            if several != Some(name.as_str()) && form.0.iter().any(|(known, _)| *known.expose() == name) {
                 return Err(Malformed::Doubled);
             }
             form.0.push((Secret::new(name), Secret::new(value)));
@@ -76,6 +84,11 @@ impl Form {
     pub fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(known, _)| known.expose() == name)?;
         Some(value.expose().as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// All values of a parameter.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(known, _)| known.expose() == name).map(|(_, value)| value.expose().as_str())
     }
 }
 
@@ -188,6 +201,14 @@ mod tests {
         let many = |count: usize| (0..count).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
         assert!(Form::parse(many(MOST_PARAMETERS).as_bytes()).is_ok());
         assert_eq!(Form::parse(many(MOST_PARAMETERS + 1).as_bytes()).err(), Some(Malformed::TooMany));
+    }
+
+    #[test]
+    fn a_parameter_may_be_there_several_times_where_that_is_meant() {
+        let form = Form::parse_with(b"scope=a&service=x&s%63ope=b+c&scope=", Some("scope")).unwrap();
+        assert_eq!(form.all("scope").collect::<Vec<_>>(), ["a", "b c", ""]);
+        assert_eq!((form.get("service"), form.all("other").count()), (Some("x"), 0));
+        assert_eq!(Form::parse_with(b"scope=a&x=1&x=1", Some("scope")).err(), Some(Malformed::Doubled));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The authorization server's doors: the token endpoint (RFC 6749 §3.2, in our plain dialect and in OAuth's), introspection
-//! (RFC 7662), revocation (RFC 7009), metadata (RFC 8414, RFC 9728) and the JWK Set (RFC 7517).
+//! The authorization server's doors: the token endpoint (RFC 6749 §3.2, in our plain dialect, in OAuth's and in that of image
+//! registries), introspection (RFC 7662), revocation (RFC 7009), metadata (RFC 8414, RFC 9728) and the JWK Set (RFC 7517).
 //!
 //! Who calls proves who it is at the door itself, so that access sees public paths here. What a token is worth is the gate's
 //! judgement, here as everywhere.
@@ -11,6 +11,7 @@ mod introspect;
 mod metadata;
 pub mod openapi;
 mod question;
+mod repository_token;
 mod revoke;
 mod stop;
 mod token;

@@ -8,6 +8,7 @@ use super::error::{Code, OAuthError};
 use crate::credentials::{NotSpecified, Outcome};
 use crate::exchange::Refusal;
 use crate::problem::Kind;
+use crate::signing;
 use crate::tokens::Grant;
 
 /// How long to wait for a hashing thread, and for a store that is away.
@@ -34,6 +35,12 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// A token could not be signed.
+    pub fn signing(error: signing::Error) -> Self {
+        tracing::error!(error = %error, "a token could not be signed");
+        Self::Signing
+    }
+
     /// What a verification came to.
     ///
     /// # Errors
@@ -83,6 +90,19 @@ impl Stop {
             }
             Self::Signing => Refusal::new(Kind::Internal, "signing", "The token could not be signed. It was logged."),
         }
+    }
+
+    /// In that of registries, whose clients ask for nothing but a challenge when they presented nothing readable.
+    pub fn registry(self, challenge: &HeaderValue) -> Refusal {
+        let refusal = match self {
+            Self::NotSpecified(why) => {
+                let detail =
+                    format!("{why} Log in with the key's id (kb_…) and the whole key, or a username and password.");
+                Refusal::new(Kind::InvalidCredentials, why.word(), detail).challenge(challenge.clone())
+            }
+            other => other.plain(challenge),
+        };
+        refusal.for_registry_clients()
     }
 
     /// In OAuth's (RFC 6749 §5.2). Who presented nothing readable is as unknown as who presented something wrong.

@@ -2,7 +2,7 @@
 //!
 //! Phases, in this order, each with its own refusals: what was presented, is it right, what may it have, issue. The plain
 //! dialect takes a Basic credential and nothing else. A form with a `grant_type` speaks RFC 6749 §4.4: it differs in the first
-//! phase, may ask for less than everything, and spells refusals in its own way.
+//! phase, may ask for less than everything, and spells refusals in its own way. A third dialect is in `repository_token`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,14 +17,16 @@ use serde::Serialize;
 use super::client::Clients;
 use super::error::{Code, OAuthError};
 use super::form::{self, Form};
+use super::repository_token;
 use super::stop::Stop;
 use crate::client_addr;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::exchange::{Exchange, Refusal, Verdict, comes_unasked, pass_over, private_json, read_body};
 use crate::groups::demo;
 use crate::ids::{GroupId, Groups, scope};
 use crate::limits::{Limiter, Rate};
 use crate::registry::{Digest, Registry, Session};
+use crate::repositories::Repositories;
 use crate::telemetry::Metrics;
 use crate::tokens::{Client, Grant, Issued, Issuer};
 
@@ -41,6 +43,8 @@ pub struct TokenParts {
     pub clients: Arc<Clients>,
     /// Issues tokens.
     pub issuer: Arc<Issuer>,
+    /// Issues those for an image registry, if there is one.
+    pub repositories: Option<Repositories>,
     /// Takes the issued ones in.
     pub registry: Arc<Registry>,
     /// Counts them.
@@ -51,7 +55,7 @@ pub struct TokenParts {
 
 /// The token endpoint.
 pub struct TokenEndpoint {
-    parts: TokenParts,
+    pub(super) parts: TokenParts,
     demo: Limiter<IpAddr>,
 }
 
@@ -61,13 +65,15 @@ impl std::fmt::Debug for TokenEndpoint {
     }
 }
 
-/// RFC 6749 §5.1, and `token` with the same value as `access_token`.
+/// RFC 6749 §5.1, and `token` with the same value as `access_token`. Clients of registries want to know when it was issued.
 #[derive(Serialize)]
 struct Answer<'a> {
     token: &'a str,
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_at: Option<String>,
     scope: String,
 }
 
@@ -90,6 +96,13 @@ impl TokenEndpoint {
         let (head, body) = request.into_parts();
         if head.method == Method::POST && form::is_form(&head.headers) {
             return self.respond_to_form(exchange, &head, body).await;
+        }
+        if let (Some(repositories), Some(query)) = (&self.parts.repositories, repository_token::query(&head)) {
+            let answer = match read_body(body, MOST_CONTENT, LONGEST_CONTENT).await {
+                Ok(_) => self.repository_token(repositories, exchange, &head, query).await,
+                Err(refusal) => Err(refusal.for_registry_clients()),
+            };
+            return answer.unwrap_or_else(|refusal| refusal.into_response(exchange));
         }
         self.plain(exchange, &head, Content::Unread(body))
             .await
@@ -135,7 +148,7 @@ impl TokenEndpoint {
             Err(stop) => Err(stop),
         };
         let (issued, session) = issued.map_err(|stop| stop.plain(clients.challenge()))?;
-        Ok(self.answer(exchange, &issued, &session))
+        Ok(self.answer(exchange, &issued, &session, scope(&issued.token.groups), None))
     }
 
     /// The Client Credentials Grant (RFC 6749 §4.4).
@@ -150,6 +163,12 @@ impl TokenEndpoint {
             Form::parse(content).map_err(|why| OAuthError::new(Code::InvalidRequest, why.word(), why.description()))?;
         match form.get("grant_type") {
             Some("client_credentials") => {}
+            Some("password")
+                if let Some(repositories) =
+                    self.parts.repositories.as_ref().filter(|_| form.get("service").is_some()) =>
+            {
+                return self.repository_form(repositories, exchange, &form).await;
+            }
             Some(_) => {
                 let description = "The only grant here is client_credentials";
                 return Err(OAuthError::new(Code::UnsupportedGrantType, "unsupported_grant_type", description));
@@ -162,31 +181,44 @@ impl TokenEndpoint {
         let grant = clients.authenticate(&head.headers, &form, exchange.client).await?;
         let grant = narrowed(grant, form.get("scope"))?;
         let (issued, session) = self.signed(&grant, exchange.client).map_err(|stop| stop.oauth(clients.challenge()))?;
-        Ok(self.answer(exchange, &issued, &session))
+        Ok(self.answer(exchange, &issued, &session, scope(&issued.token.groups), None))
     }
 
     fn signed(&self, grant: &Grant, client: IpAddr) -> Result<(Issued, Session), Stop> {
+        self.charge(grant, client)?;
         let now = self.parts.clock.now();
-        let is_demo = grant.account.as_str() == demo::DEMO;
-        if is_demo {
-            self.demo.charge(&client_addr::network(client), now).map_err(Stop::DemoRate)?;
-        }
-        let issued = self.parts.issuer.issue(grant, now).map_err(|error| {
-            tracing::error!(error = %error, "a token could not be signed");
-            Stop::Signing
-        })?;
-        let issued = issued.ok_or(Stop::Rejected("ended"))?;
+        let issued = self.parts.issuer.issue(grant, now).map_err(Stop::signing)?.ok_or(Stop::Rejected("ended"))?;
         let digest = Digest::of(issued.jwt.expose().as_bytes());
         let session = self.parts.registry.admit(digest, &issued.token, now).ok_or(Stop::Rejected("revoked"))?;
-        self.parts.metrics.issued(match &grant.client {
-            _ if is_demo => "demo",
-            Client::Key(_) => "key",
-            Client::Password => "password",
-        });
+        self.count(grant);
         Ok((issued, session))
     }
 
-    fn answer(&self, exchange: &Exchange, issued: &Issued, session: &Session) -> Response<Body> {
+    /// Counts a demo token of this client before it is issued.
+    pub(super) fn charge(&self, grant: &Grant, client: IpAddr) -> Result<(), Stop> {
+        match is_demo(grant) {
+            true => self.demo.charge(&client_addr::network(client), self.parts.clock.now()).map_err(Stop::DemoRate),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts a token that was issued.
+    pub(super) fn count(&self, grant: &Grant) {
+        self.parts.metrics.issued(match &grant.client {
+            _ if is_demo(grant) => "demo",
+            Client::Key(_) => "key",
+            Client::Password => "password",
+        });
+    }
+
+    pub(super) fn answer(
+        &self,
+        exchange: &Exchange,
+        issued: &Issued,
+        session: &Session,
+        scope: String,
+        issued_at: Option<Timestamp>,
+    ) -> Response<Body> {
         exchange.note(Verdict { reason: None, who: Some((Arc::clone(session.principal()), session.id())) });
         let jwt = issued.jwt.expose();
         let answer = Answer {
@@ -194,7 +226,8 @@ impl TokenEndpoint {
             access_token: jwt,
             token_type: "Bearer",
             expires_in: issued.token.expires_at.saturating_sub(self.parts.clock.now().secs()),
-            scope: scope(&issued.token.groups),
+            issued_at: issued_at.map(|at| at.to_string()),
+            scope,
         };
         let mut response = private_json(serde_json::to_vec(&answer).unwrap_or_default());
         response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
@@ -206,10 +239,19 @@ impl TokenEndpoint {
         self.demo.set(rate);
     }
 
+    /// The image registry that tokens are issued for.
+    pub fn repositories(&self) -> Option<&Repositories> {
+        self.parts.repositories.as_ref()
+    }
+
     /// Drops the demo clients that have their full allowance again.
     pub fn forget_clients(&self) {
         self.demo.forget(self.parts.clock.now());
     }
+}
+
+fn is_demo(grant: &Grant) -> bool {
+    grant.account.as_str() == demo::DEMO
 }
 
 /// A grant of no more groups than `scope` names (RFC 6749 §3.3); without a scope, of all. What shortened the life of the
@@ -231,7 +273,6 @@ fn narrowed(grant: Grant, scope: Option<&str>) -> Result<Grant, OAuthError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use crate::revocations::Cutoff;
     use proptest::prelude::*;
 

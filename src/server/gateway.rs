@@ -39,6 +39,7 @@ use crate::portal::Portal;
 use crate::proxy::Proxy;
 use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
 use crate::registry::{Evictions, Registry, keep_swept};
+use crate::repositories::{self, Repositories};
 use crate::resources::{Demo, PublishedSite};
 use crate::revocations;
 use crate::routes::{BuiltIns, RouteSettings, RouteTable};
@@ -170,9 +171,14 @@ impl Gateway {
             Arc::clone(&store) as _,
             Arc::clone(&clock),
         );
+        let repositories = config
+            .image_registry
+            .as_ref()
+            .map(|settings| Repositories::new(settings, repositories::Issuer::new(&config.tokens, Arc::clone(&ring))));
         let token_parts = TokenParts {
             clients,
             issuer: Arc::clone(&issuer),
+            repositories,
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
@@ -378,6 +384,9 @@ impl Gateway {
         if let (Some(door), Some(settings)) = (&self.doors.forward_auth, &new.forward_auth) {
             door.trust(settings);
         }
+        if let (Some(repositories), Some(settings)) = (self.doors.token.repositories(), &new.image_registry) {
+            repositories.set(settings);
+        }
         if !gone.is_empty() {
             tokio::time::sleep(LINGER).await;
             upstreams.reload(&new.upstreams)?;
@@ -395,11 +404,15 @@ impl Gateway {
         let fixed = fixed_settings(&config, new);
         // What is not in force must not be taken for it by the next reload.
         let (demo_is_open, forward_auth) = (config.demo.enabled, config.forward_auth.clone());
+        let image_registry = config.image_registry.clone();
         let path_parameters = config.access.path_parameters;
         *config = new.clone();
         (config.demo.enabled, config.access.path_parameters) = (demo_is_open, path_parameters);
         if config.forward_auth.is_some() != forward_auth.is_some() {
             config.forward_auth = forward_auth;
+        }
+        if config.image_registry.is_some() != image_registry.is_some() {
+            config.image_registry = image_registry;
         }
         Ok(fixed)
     }
@@ -487,6 +500,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("credentials (all but the failure rates)", old.credentials != credentials),
         ("demo (all but the rates)", old.demo != demo),
         ("logging", old.logging != new.logging),
+        ("image_registry (whether there is one)", old.image_registry.is_some() != new.image_registry.is_some()),
         ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

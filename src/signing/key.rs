@@ -1,6 +1,6 @@
 //! One private key in memory, parsed once: signing, and the public half for verifying and publishing.
 
-use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaPair, KeySize};
 use aws_lc_rs::signature::{
@@ -198,6 +198,20 @@ impl PrivateKey {
         &self.jwk
     }
 
+    /// The public half as SubjectPublicKeyInfo, DER (RFC 5280 §4.1.2.7).
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the library cannot encode it.
+    pub(super) fn public_der(&self) -> Result<Vec<u8>, Error> {
+        let der: PublicKeyX509Der = match &self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_der(),
+            Pair::Ec(pair) => pair.public_key().as_der(),
+            Pair::Ed(pair) => pair.public_key().as_der(),
+        }
+        .map_err(|_| Error::Unreadable)?;
+        Ok(der.as_ref().to_vec())
+    }
+
     /// The public half, for verifying.
     pub(super) fn decoding_key(&self) -> Result<DecodingKey, Error> {
         DecodingKey::from_jwk(&self.jwk).map_err(|_| Error::Unreadable)
@@ -214,6 +228,21 @@ impl PrivateKey {
             Pair::Ed(pair) => pair.to_pkcs8().map_err(|_| Error::Unreadable)?.as_ref().to_vec(),
         };
         Ok(Secret::new(der))
+    }
+
+    /// A JWS of this payload in compact form (RFC 7515 §7.1), under a header that is base64url-encoded already.
+    ///
+    /// # Errors
+    /// As [`PrivateKey::sign`].
+    pub fn compact(&self, header: &str, payload: &[u8]) -> Result<String, Error> {
+        let mut jws = String::with_capacity(header.len() + (payload.len() + self.signature_len()) * 4 / 3 + 8);
+        jws.push_str(header);
+        jws.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut jws);
+        let signature = self.sign(jws.as_bytes())?;
+        jws.push('.');
+        URL_SAFE_NO_PAD.encode_string(&signature, &mut jws);
+        Ok(jws)
     }
 
     /// The signature over `message`, in the form that JWS wants (RFC 7518 §3.3 and §3.4, RFC 8037 §3.1).

@@ -4,6 +4,7 @@
 //! thumbprint and the JWK Set of RFC 7517 §5. Knows nothing of claims or HTTP.
 
 mod algorithm;
+mod certificate;
 mod key;
 mod low_s;
 mod operations;
@@ -23,6 +24,7 @@ use crate::persist::{self, Result, Update};
 use crate::secret::Secret;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use certificate::Certificate;
 pub use key::PrivateKey;
 pub use operations::{Operations, Rotated};
 pub use ring::{KeyRing, keep_rotated};
@@ -74,6 +76,13 @@ pub enum Error {
     Generate,
     /// Signing failed.
     Sign,
+    /// A key has no name of the kind that is wanted of it.
+    Unnamed {
+        /// The key.
+        kid: String,
+        /// What it is for.
+        algorithm: Algorithm,
+    },
     /// A token came out larger than any door accepts.
     TooLarge {
         /// So large.
@@ -145,6 +154,11 @@ impl std::fmt::Display for Error {
             Self::NoActiveKey => f.write_str("no stored signing key is active"),
             Self::Generate => f.write_str("a signing key could not be generated"),
             Self::Sign => f.write_str("signing failed"),
+            Self::Unnamed { kid, algorithm } => write!(
+                f,
+                "signing key {kid} is for {algorithm} and has no name as image_registry.key_id wants it; rotate the keys to \
+                 signing.algorithm, or set key_id = \"thumbprint\""
+            ),
             Self::TooLarge { bytes } => {
                 write!(f, "the token would have {bytes} bytes; narrow the key to fewer groups, or shorten [[claims]]")
             }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::ring::{fits, generate, in_safety, read, read_master, record};
-use super::{Error, MasterKey, Settings, SigningKey, SigningKeyStore, SigningState, rotation, seal};
+use super::{
+    Certificate, Error, MasterKey, PrivateKey, Settings, SigningKey, SigningKeyStore, SigningState, rotation, seal,
+};
 use crate::change::is_late;
 use crate::clock::{Clock, Timestamp};
 use crate::persist::{Cut, Update};
@@ -86,6 +88,19 @@ impl Operations {
             read(path, self.settings.algorithm).await?;
         }
         check_all(&self.list().await?, read_master(&self.settings).await?.as_ref())
+    }
+
+    /// A certificate of every published key, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::NoKeys`], or what is wrong with a stored key or the master key.
+    pub async fn certificates(&self) -> Result<Vec<Certificate>, Error> {
+        let (keys, master) = (self.list().await?, read_master(&self.settings).await?);
+        if keys.is_empty() {
+            return Err(Error::NoKeys);
+        }
+        let certificate = |key| PrivateKey::from_pkcs8(seal::opened(key, master.as_ref())?.expose())?.certificate();
+        keys.iter().map(certificate).collect()
     }
 
     /// Lets the next key sign as soon as it has been published for `publish_ahead`, and publishes one when there is none,

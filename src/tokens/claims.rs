@@ -1,7 +1,10 @@
 //! What a token says.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::ids::{AccountName, Groups, KeyId, TokenId, scope};
 use crate::keys::KeyPrefix;
 
@@ -77,6 +80,11 @@ pub struct Token {
 }
 
 impl Token {
+    /// Its `nbf`: this much before it was issued, for verifiers whose clocks are behind.
+    pub fn not_before(&self, slack: Duration, now: Timestamp) -> u64 {
+        self.issued_at.min(now.secs()).saturating_sub(slack.as_secs())
+    }
+
     /// The claims of this token.
     pub(super) fn claims(&self, prefix: &KeyPrefix, issuer: &str, audience: Audience, not_before: u64) -> Claims {
         Claims {

@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::extra::Extra;
 use super::{Audience, Client, LARGEST, Settings, Token};
 use crate::clock::Timestamp;
@@ -33,6 +30,26 @@ pub struct Grant {
     pub known_at: Timestamp,
     /// The cut-off in force then. `iat` is no earlier, so that a token got in the same second as a past revocation is good.
     pub cutoff: Cutoff,
+}
+
+impl Grant {
+    /// A token of all that is granted, which lives for `life` if nothing shortens it. `None` when the grant ends before the
+    /// present second does.
+    pub fn token(&self, life: Duration, now: Timestamp) -> Option<Token> {
+        let issued_at = self.known_at.secs().min(now.secs()).max(self.cutoff.0);
+        let life = self.longest.map_or(life, |longest| life.min(longest)).as_secs();
+        let end = self.not_after.map_or(u64::MAX, Timestamp::secs);
+        let expires_at = now.secs().saturating_add(life).min(end);
+        // A credential taken from memory while the store is away may have ended since, by the clock alone.
+        (expires_at > issued_at.max(now.secs())).then(|| Token {
+            account: self.account.clone(),
+            client: self.client.clone(),
+            groups: self.groups.clone(),
+            id: TokenId::random(),
+            issued_at,
+            expires_at,
+        })
+    }
 }
 
 /// A signed token.
@@ -74,36 +91,14 @@ impl Issuer {
     /// # Errors
     /// As [`Issuer::issue`].
     pub fn issue_for(&self, grant: &Grant, life: Duration, now: Timestamp) -> Result<Option<Issued>, signing::Error> {
-        let issued_at = grant.known_at.secs().min(now.secs()).max(grant.cutoff.0);
-        let life = grant.longest.map_or(life, |longest| life.min(longest)).as_secs();
-        let end = grant.not_after.map_or(u64::MAX, Timestamp::secs);
-        let expires_at = now.secs().saturating_add(life).min(end);
-        // A credential taken from memory while the store is away may have ended since, by the clock alone.
-        if expires_at <= issued_at.max(now.secs()) {
-            return Ok(None);
-        }
-        let token = Token {
-            account: grant.account.clone(),
-            client: grant.client.clone(),
-            groups: grant.groups.clone(),
-            id: TokenId::random(),
-            issued_at,
-            expires_at,
-        };
-        let not_before = issued_at.min(now.secs()).saturating_sub(self.settings.not_before_slack.as_secs());
+        let Some(token) = grant.token(life, now) else { return Ok(None) };
+        let not_before = token.not_before(self.settings.not_before_slack, now);
         let audience = Audience::from(self.settings.audience.as_slice());
         let claims = token.claims(&self.prefix, &self.settings.issuer, audience, not_before);
         let mut payload = serde_json::to_vec(&claims).map_err(|_| signing::Error::Sign)?;
         self.extra.append(&token, &mut payload);
         let key = self.ring.active();
-        let header = key.encoded_header();
-        let mut jwt = String::with_capacity(header.len() + (payload.len() + key.signature_len()) * 4 / 3 + 8);
-        jwt.push_str(header);
-        jwt.push('.');
-        URL_SAFE_NO_PAD.encode_string(&payload, &mut jwt);
-        let signature = key.sign(jwt.as_bytes())?;
-        jwt.push('.');
-        URL_SAFE_NO_PAD.encode_string(&signature, &mut jwt);
+        let jwt = key.compact(key.encoded_header(), &payload)?;
         if jwt.len() > LARGEST {
             return Err(signing::Error::TooLarge { bytes: jwt.len() });
         }

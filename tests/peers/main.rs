@@ -3,7 +3,7 @@
 //! Each proxy is started with its file of `config/examples`, filled in with this run's ports and folders, and one table is
 //! run through all of them. `program` starts and ends a process, `proxies` knows the proxies, `keybearer` is the judge,
 //! `api` records what reaches it, `caller` is the client, `table` is what must hold. A proxy that is not installed is
-//! printed as SKIPPED.
+//! printed as SKIPPED. `registry` is another matter: a registry of container images that takes its tokens from the gateway.
 
 #[path = "../it/client.rs"]
 #[expect(dead_code, reason = "tests/it uses all of it")]
@@ -20,6 +20,7 @@ mod caller;
 mod keybearer;
 mod program;
 mod proxies;
+mod registry;
 mod relay;
 mod table;
 

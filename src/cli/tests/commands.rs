@@ -280,6 +280,16 @@ async fn a_check_makes_nothing_and_tells_what_leads_nowhere() {
         .filter_map(|finding| finding["subject"].as_str())
         .collect();
     assert_eq!(warnings, ["licences"]);
+
+    let rules = "[image_registry]\nservice = 'images'\ncatalog_groups = ['nobody', 'sample']\n[[repositories]]\nmatch = '**'\n\
+                 groups = ['sample', 'none']\nactions = ['pull']\n";
+    let file = desk.dir.path().join("registry.toml");
+    std::fs::write(&file, rules).unwrap();
+    let report = desk.run(&format!("check --config {}", file.display())).await;
+    for text in ["image_registry.catalog_groups names group \"nobody\"", "repositories[0] names group \"none\""] {
+        assert!(report.out.contains(text), "{}", report.out);
+    }
+    assert_eq!((report.exit, report.err.as_str()), (Exit::Done, "0 faults, 3 warnings\n"));
 }
 
 #[tokio::test]

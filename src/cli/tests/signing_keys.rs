@@ -150,3 +150,36 @@ async fn a_master_key_is_made_used_and_changed() {
         assert!(!format!("{}{}{}", changed.err, missing.err, check.out).contains(secret.trim()));
     }
 }
+
+#[tokio::test]
+async fn certificates_of_all_published_keys_are_printed() {
+    let desk = Desk::new();
+    let none = desk.run("signing-keys certificates").await;
+    assert_eq!(none.exit, Exit::Failed);
+    assert!(none.err.contains("there are no signing keys yet"), "{}", none.err);
+
+    let desk = started().await;
+    let pem = |text: &str| text.matches("-----BEGIN CERTIFICATE-----\n").count();
+    assert_eq!(pem(&desk.run("signing-keys certificates").await.done()), 1);
+    desk.run("signing-keys rotate").await.done();
+    let printed = desk.run("signing-keys certificates").await.done();
+    assert!(pem(&printed) == 2 && printed.ends_with("-----END CERTIFICATE-----\n"), "{printed}");
+
+    let file = desk.dir.path().join("bundle.pem");
+    std::fs::write(&file, "the one before").expect("a file");
+    let written = desk.run(&format!("signing-keys certificates --out {}", file.display())).await;
+    assert!(written.err.contains("2 certificates are in "), "{}", written.err);
+    assert_eq!(written.done(), "", "they go to the file alone");
+    assert_eq!(pem(&std::fs::read_to_string(&file).expect("a file")), 2);
+    assert_eq!(std::fs::read_dir(desk.dir.path()).expect("a folder").count(), 2, "the bundle, and the data folder");
+    let nowhere = desk.run("signing-keys certificates --out /nowhere/bundle.pem").await;
+    assert_eq!((nowhere.exit, nowhere.err.contains("/nowhere/bundle.pem could not be written")), (Exit::Failed, true));
+
+    let list = desk.run("signing-keys certificates --json").await.json();
+    let keys = desk.run("signing-keys list --json").await.json();
+    for at in 0..2 {
+        assert_eq!(list["certificates"][at]["kid"], keys["signing_keys"][at]["kid"]);
+        assert_eq!(list["certificates"][at]["algorithm"], "ES256");
+        assert_eq!(pem(list["certificates"][at]["pem"].as_str().expect("text")), 1);
+    }
+}

@@ -41,7 +41,8 @@ pub fn token(path: &str) -> [Endpoint; 2] {
             "Get an access token",
             "The plain way: credentials by HTTP Basic, and nothing else. With an API key, the key is the user-id and the \
              password is empty (`curl -u \"$KEY:\" …`); a client that insists on a password sends the key's id and the whole \
-             key. Query parameters are ignored.",
+             key. Query parameters are ignored, but for a registry of container images in the configuration: clients of that one \
+             send `service` and `scope`, and are answered as the distribution project's token specification has it.",
         )
         .see("HTTP Basic", "https://www.rfc-editor.org/rfc/rfc7617")
         .asks_for(&[scheme::BASIC])

@@ -3,6 +3,7 @@
 mod client_credentials;
 mod introspection;
 mod metadata;
+mod repositories;
 mod revocation;
 
 use keybearer::groups::OPERATOR;
