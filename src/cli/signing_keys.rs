@@ -11,6 +11,7 @@ use super::Session;
 use super::failure::Failure;
 use super::view::SigningKeyView;
 use super::when::show_end;
+use crate::repositories::KeyName;
 use crate::signing::{Certificate, MasterKey, Operations, Rotated};
 
 #[derive(Debug, Subcommand)]
@@ -167,7 +168,17 @@ async fn show(session: &mut Session<'_, '_>, operations: &Operations, kid: &str)
 }
 
 async fn certificates(session: &mut Session<'_, '_>, file: Option<&Path>) -> Result<(), Failure> {
-    let certificates = operations(session).await?.certificates().await?;
+    let all = operations(session).await?.certificates().await?;
+    // One of these keeps a registry from starting.
+    let (certificates, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|one| KeyName::Libtrust.fits(one.algorithm));
+    for other in &others {
+        session.out.note(&format!("{} is left out: registries read no certificate for {}", other.kid, other.algorithm));
+    }
+    if certificates.is_empty() {
+        return Err(Failure::mendable("no published key is one that registries read")
+            .hint("sign with RS256 or ES256: set signing.algorithm, then keybearer signing-keys rotate"));
+    }
     let bundle: String = certificates.iter().map(Certificate::pem).collect();
     if let Some(path) = file {
         replace(path, &bundle).map_err(|error| {

@@ -4,6 +4,7 @@ use super::Config;
 use super::reader::{Reader, Section};
 use super::suggest;
 use super::values::{Given, Read, one_of, parsed, text};
+use crate::groups::demo;
 use crate::ids::GroupId;
 use crate::repositories::{Action, KeyName, NamePattern, Rule, Settings};
 use crate::signing::Algorithm;
@@ -76,6 +77,12 @@ pub(super) fn check(registry: &Registry, rules: &[Repository], config: &Config, 
                 "is empty",
                 "write what may be done, or remove the rule: what no rule allows is denied",
             );
+        }
+        // Every account reaches the Demo group, and anyone does by its published key.
+        let is_open = rule.groups.iter().any(|group| group.as_str() == demo::DEMO);
+        if let Some(action) = rule.actions.iter().find(|action| is_open && **action != Action::Pull) {
+            let problem = format!("would let anyone {} by the published demo key", action.as_str());
+            reader.object(&path, problem, "write another group, or actions = [\"pull\"]");
         }
     }
     if !registry.is_given {

@@ -515,6 +515,11 @@ match = ""
     assert_eq!(load(text, &[]).expect_err("faults"), EXPECTED_REPOSITORIES.trim());
     let text = "signing.algorithm = 'ES256'\n[image_registry]\nkey_id = 'x5c'\ncatalog_groups = []";
     assert_eq!(load(text, &[]).expect_err("faults"), EXPECTED_REGISTRY.trim());
+    let text = "[image_registry]\nservice = 'x'\n[[repositories]]\nmatch = '**'\ngroups = ['orders', 'demo']\nactions = ['pull', 'delete']";
+    let said = load(text, &[]).expect_err("a fault");
+    assert!(said.contains("repositories[0].actions: would let anyone delete by the published demo key"), "{said}");
+    let text = text.replace(", 'delete'", "");
+    assert!(load(&text, &[]).is_ok(), "anyone may pull");
     let text = "[[repositories]]\nmatch = 'a'\ngroups = []\nactions = ['pull']";
     let said = load(text, &[]).expect_err("a fault");
     let expected =

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::schema::{KnownFormat, Schema};
-use utoipa::openapi::{Object, ObjectBuilder, RefOr, SchemaFormat, Type};
+use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, Schema};
+use utoipa::openapi::{Array, ArrayBuilder, Object, ObjectBuilder, RefOr, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{Answer, Field, Media, Refused};
@@ -238,6 +238,7 @@ impl PartialSchema for ProblemDetails {
                 text(64, "^[a-z0-9][a-z0-9._-]*$", "The group that a licence would have to grant."),
             )
             .property("contact", text(256, "^.*$", "Whom to write to for a licence."))
+            .property("errors", registry_errors())
             .required("type")
             .required("title")
             .required("status")
@@ -245,6 +246,20 @@ impl PartialSchema for ProblemDetails {
             .required("instance")
             .into()
     }
+}
+
+/// What clients of a registry of container images read in place of the rest.
+fn registry_errors() -> Array {
+    let error = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("code", text(64, "^[A-Z]+$", "What went wrong, for programs."))
+        .property("message", text(2048, "^.*$", "What to do about it."))
+        .required("code")
+        .required("message")
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+    let description =
+        "The same, as the distribution project has it: to clients of a registry of container images alone.";
+    ArrayBuilder::new().items(error).min_items(Some(1)).max_items(Some(1)).description(Some(description)).build()
 }
 
 fn text(longest: usize, pattern: &str, description: &str) -> Object {

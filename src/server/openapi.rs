@@ -132,7 +132,10 @@ fn joined(site: Site<'_>, table: &RouteTable, config: &Config, base_url: &str) -
 fn endpoints(route: &Route, config: &Config, metadata: &Metadata) -> Vec<Endpoint> {
     let path = route.path.to_string();
     match route.target {
-        Target::Token => oauth::openapi::token(&path).into(),
+        Target::Token => {
+            let service = config.image_registry.as_ref().map(|registry| registry.service.as_str());
+            oauth::openapi::token(&path, service).into()
+        }
         Target::Jwks => vec![oauth::openapi::jwks(&path)],
         Target::Introspection => vec![oauth::openapi::introspection(&path)],
         Target::Revocation => vec![oauth::openapi::revocation(&path)],

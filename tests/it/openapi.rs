@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jsonschema::Validator;
 use keybearer::config::Config;
 use keybearer::forward_auth;
+use keybearer::repositories;
 use keybearer::routes::{BuiltIns, Contract, Destination, Resource, RouteSettings, RouteTable, Target};
 use keybearer::server::openapi;
 use serde_json::{Value, json};
@@ -177,6 +178,12 @@ fn all_doors(config: &mut Config) {
     let groups = vec![SAMPLE.parse().unwrap()];
     config.routes = vec![RouteSettings { groups, destination: Destination::External, ..orders }];
     config.limits.body_bytes = 1024;
+    config.image_registry = Some(repositories::Settings {
+        service: "registry.example.com".into(),
+        key_name: repositories::KeyName::Libtrust,
+        catalog_groups: vec![],
+        rules: vec![],
+    });
     config.demo.tokens_per_address = "1/d".parse().unwrap();
 }
 
@@ -210,6 +217,9 @@ async fn what_is_answered_is_what_is_described() {
         ("get", call("get", "/token").basic(&demo_key, "")),
         ("get", call("get", "/token").basic(&demo_key, "")),
         ("get", call("get", "/token").key(&key).header("x-large", "x".repeat(40 * 1024))),
+        ("get", call("get", "/token?service=registry.example.com&scope=repository:a:pull").key(&key)),
+        ("get", call("get", "/token?service=registry.example.com")),
+        ("get", call("get", "/token?service=another").key(&key)),
         ("post", call("post", "/token").key(&key)),
         ("post", call("post", "/token").key(&key).form(&grant)),
         ("post", call("post", "/token").form(&grant)),

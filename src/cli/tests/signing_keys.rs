@@ -16,12 +16,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 async fn started() -> Desk {
     let mut desk = Desk::new();
     desk.env.push(("KEYBEARER__SIGNING__ALGORITHM".into(), "ES256".into()));
+    begun(&desk, "ES256").await;
+    desk
+}
+
+/// Starts a gateway once that signs in this way.
+async fn begun(desk: &Desk, algorithm: &str) {
     desk.run("accounts list").await.done();
-    start(&desk, &crate::signing::Settings { algorithm: "ES256".parse().unwrap(), ..Default::default() })
+    start(desk, &crate::signing::Settings { algorithm: algorithm.parse().unwrap(), ..Default::default() })
         .await
         .expect("a key");
     desk.advance(Duration::from_secs(60));
-    desk
 }
 
 async fn start(desk: &Desk, settings: &crate::signing::Settings) -> Result<(), crate::signing::Error> {
@@ -182,4 +187,24 @@ async fn certificates_of_all_published_keys_are_printed() {
         assert_eq!(list["certificates"][at]["algorithm"], "ES256");
         assert_eq!(pem(list["certificates"][at]["pem"].as_str().expect("text")), 1);
     }
+}
+
+/// A certificate for Ed25519 keeps a registry from starting.
+#[tokio::test]
+async fn a_certificate_that_no_registry_reads_is_left_out() {
+    let mut desk = Desk::new();
+    desk.env.push(("KEYBEARER__SIGNING__ALGORITHM".into(), "EdDSA".into()));
+    begun(&desk, "EdDSA").await;
+    let none = desk.run("signing-keys certificates").await;
+    assert_eq!((none.exit, none.out.as_str()), (Exit::Failed, ""));
+    assert!(none.err.contains("no published key is one that registries read"), "{}", none.err);
+
+    desk.env.last_mut().expect("a setting").1 = "ES256".into();
+    desk.run("signing-keys rotate").await.done();
+    let list = desk.run("signing-keys certificates --json").await;
+    assert!(list.err.contains("is left out: registries read no certificate for EdDSA"), "{}", list.err);
+    let list = list.json();
+    let algorithms: Vec<_> =
+        list["certificates"].as_array().expect("a list").iter().map(|one| &one["algorithm"]).collect();
+    assert_eq!(algorithms, ["ES256"]);
 }

@@ -4,7 +4,10 @@ mod refusals;
 mod schemas;
 
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use utoipa::openapi::link::{Link, LinkBuilder};
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Type};
 
 use crate::openapi::{
     Answer, CONTENT_TOO_LARGE, Endpoint, FIVE_MINUTES, Media, NO_CACHE, NO_STORE, REQUEST_TIMEOUT, TOKEN_EXAMPLE, Tag,
@@ -12,13 +15,15 @@ use crate::openapi::{
 };
 use refusals::{
     OAUTH_BAD_REQUEST, OAUTH_INTERNAL, OAUTH_TIMEOUT, OAUTH_TOO_LARGE, OAUTH_TOO_MANY, OAUTH_UNAUTHORIZED,
-    OAUTH_UNAVAILABLE, TOKEN_BAD_REQUEST, TOKEN_FORM, TOKEN_TOO_MANY, TOKEN_UNAUTHORIZED, TOKEN_UNAVAILABLE,
+    OAUTH_UNAVAILABLE, REGISTRY_BAD_REQUEST, REGISTRY_UNAUTHORIZED, TOKEN_BAD_REQUEST, TOKEN_FORM, TOKEN_TOO_MANY,
+    TOKEN_UNAUTHORIZED, TOKEN_UNAVAILABLE,
 };
 use schemas::{
-    ClientCredentialsRequest, Introspection, JwkSet, ResourceMetadata, ServerMetadata, TokenQuestion, TokenResponse,
+    AnyTokenResponse, ClientCredentialsRequest, Introspection, JwkSet, ResourceMetadata, ServerMetadata, TokenQuestion,
+    TokenResponse,
 };
 
-fn granted() -> Answer {
+fn granted<T: ToSchema>() -> Answer {
     let example = json!({
         "token": TOKEN_EXAMPLE, "access_token": TOKEN_EXAMPLE, "token_type": "Bearer", "expires_in": 3600, "scope": "demo orders",
     });
@@ -29,27 +34,51 @@ fn granted() -> Answer {
     Answer::new("The access token.")
         .field(&NO_STORE)
         .field(&NO_CACHE)
-        .media(Media::json::<TokenResponse>(example))
+        .media(Media::json::<T>(example))
         .link("introspect", next("introspectToken", "Asks what the token is worth."))
         .link("revoke", next("revokeToken", "Ends the token before its time."))
 }
 
-/// The token endpoint.
-pub fn token(path: &str) -> [Endpoint; 2] {
+/// What clients of a registry of container images ask for, where there is one.
+fn of_registry(get: Endpoint, service: &str) -> Endpoint {
+    let service =
+        ObjectBuilder::new().schema_type(Type::String).max_length(Some(255)).enum_values(Some([service.to_owned()]));
+    let scope = ObjectBuilder::new().schema_type(Type::String).max_length(Some(255)).pattern(Some(
+        r"^repository:[a-z0-9]{1,64}(/[a-z0-9]{1,64}){0,2}:(pull|push|delete|\*)(,(pull|push|delete|\*)){0,3}$",
+    ));
+    let query = |name: &str, description: &str| {
+        ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).description(Some(description))
+    };
+    let service =
+        query("service", "The registry that the token is for, as its own configuration has it.").schema(Some(service));
+    let scope = query(
+        "scope",
+        "What is to be done in a repository; there may be several. Only with `service`. With none, the token says who one is.",
+    )
+    .schema(Some(ArrayBuilder::new().items(scope).max_items(Some(8))));
+    get.parameter(service.build()).parameter(scope.build()).refuses([&REGISTRY_BAD_REQUEST, &REGISTRY_UNAUTHORIZED])
+}
+
+/// The token endpoint. `service` is the registry of container images that it issues tokens for, if there is one.
+pub fn token(path: &str, service: Option<&str>) -> [Endpoint; 2] {
+    let granted = || if service.is_some() { granted::<AnyTokenResponse>() } else { granted::<TokenResponse>() };
     let get = Endpoint::get(path, Tag::Tokens, "getToken")
         .says(
             "Get an access token",
             "The plain way: credentials by HTTP Basic, and nothing else. With an API key, the key is the user-id and the \
              password is empty (`curl -u \"$KEY:\" …`); a client that insists on a password sends the key's id and the whole \
-             key. Query parameters are ignored, but for a registry of container images in the configuration: clients of that one \
-             send `service` and `scope`, and are answered as the distribution project's token specification has it.",
+             key. Query parameters that are not listed are ignored.",
         )
         .see("HTTP Basic", "https://www.rfc-editor.org/rfc/rfc7617")
         .asks_for(&[scheme::BASIC])
         .answers(200, granted())
-        .refuses([&TOKEN_BAD_REQUEST, &TOKEN_UNAUTHORIZED, &TOKEN_TOO_MANY, &TOKEN_UNAVAILABLE])
+        .refuses([&TOKEN_TOO_MANY, &TOKEN_UNAVAILABLE])
         // Content is read and ignored.
         .refuses([&REQUEST_TIMEOUT, &CONTENT_TOO_LARGE]);
+    let get = match service {
+        Some(service) => of_registry(get, service),
+        None => get.refuses([&TOKEN_BAD_REQUEST, &TOKEN_UNAUTHORIZED]),
+    };
     let form = Media::form::<ClientCredentialsRequest>(json!({ "grant_type": "client_credentials", "scope": "demo" }));
     let post = Endpoint::post(path, Tag::Tokens, "requestToken")
         .says(

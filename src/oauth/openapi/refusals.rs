@@ -91,6 +91,26 @@ pub(super) const TOKEN_UNAUTHORIZED: Refused = Refused {
     },
 };
 
+/// Of `GET`, where there is a registry of container images whose clients come too.
+pub(super) const REGISTRY_BAD_REQUEST: Refused = Refused {
+    component: "CredentialsOrServiceNotSpecified",
+    status: 400,
+    answer: || {
+        let description = format!("{NOT_SPECIFIED} Or the service is another one, or a scope cannot be read.");
+        problems(&description, &NOT_SPECIFIED_KINDS)
+    },
+};
+
+pub(super) const REGISTRY_UNAUTHORIZED: Refused = Refused {
+    component: "InvalidOrNoCredentials",
+    status: 401,
+    answer: || {
+        let detail = "The credentials are wrong, or are not valid any more.";
+        let description = format!("{WRONG} Or there are none, where there is a service or a scope.");
+        problems(&description, &[(Kind::InvalidCredentials, detail)]).field(&BASIC_CHALLENGE)
+    },
+};
+
 const TOO_MANY: &str = "Too many failed attempts by this address or user-id, or too many demo tokens for this address. \
     Credentials that were verified a moment ago are never refused so.";
 

@@ -26,6 +26,27 @@ pub(super) struct TokenResponse {
     scope: String,
 }
 
+/// An access token, or one for the registry of container images that the configuration has.
+#[derive(ToSchema)]
+pub(super) struct AnyTokenResponse {
+    /// The token: a JWT.
+    #[schema(max_length = 8192, pattern = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
+    token: String,
+    /// The same, by the name that RFC 6749 §5.1 has for it.
+    #[schema(max_length = 8192, pattern = r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$")]
+    access_token: String,
+    token_type: TokenType,
+    /// Seconds until it expires.
+    #[schema(minimum = 0, maximum = 2_592_000, format = Int32)]
+    expires_in: u32,
+    /// The granted groups, or what may be done in which repositories, with blanks between them.
+    #[schema(max_length = 8192, pattern = r"^[!-~]*( [!-~]+)*$")]
+    scope: String,
+    /// When it was issued: of a token for the registry alone.
+    #[schema(max_length = 32, format = DateTime)]
+    issued_at: Option<String>,
+}
+
 /// How a token is presented.
 #[derive(ToSchema)]
 pub(super) enum TokenType {
