@@ -110,3 +110,14 @@ pub enum Updated<T> {
     /// The record as it now stands.
     Done(T),
 }
+
+/// How an insertion ended that depended on what else there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there.
+    Done,
+    /// The id is taken; nothing changed.
+    Taken,
+    /// What else there is does not allow it; nothing changed.
+    Refused,
+}

@@ -137,6 +137,11 @@ impl From<keys::Error> for Failure {
             E::Unknown(_) => Self::mendable(text).hint(NO_KEY),
             E::NoAccount(_) => Self::mendable(text).hint(NO_ACCOUNT),
             E::NoGroup(_) => Self::mendable(text).hint(NO_GROUP),
+            E::NoSeat(seats) => Self::mendable(text).hint(format!(
+                "end a key (keybearer keys list --account {}; keys revoke KEY), or buy seats: licences upgrade {} --seats N",
+                seats.account,
+                seats.limit.licences.first().map_or("LICENCE", |id| id.as_str())
+            )),
             E::NoFreeId => Self::ours(text),
             _ => Self::mendable(text),
         }
@@ -152,6 +157,7 @@ impl From<licences::Error> for Failure {
             E::Unknown(_) => Self::mendable(text).hint("keybearer licences list shows those there are"),
             E::NoAccount(_) => Self::mendable(text).hint(NO_ACCOUNT),
             E::NoGroup(_) => Self::mendable(text).hint(NO_GROUP),
+            E::HadTrial { .. } => Self::mendable(text).hint("--again grants another all the same"),
             E::NoFreeId => Self::ours(text),
             _ => Self::mendable(text),
         }

@@ -15,7 +15,7 @@ use crate::store::SharedStore;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create a key. It is printed once, alone on standard output.
+    /// Create a key. It is printed once, alone on standard output. Refused when every seat of the account's licences is taken.
     #[command(after_help = "Examples:\n  keybearer keys create acme --label ci > acme.key\n  \
         keybearer keys create acme --group orders.read --expires 90d\n\n\
         To replace a key without an outage: create a second one, let its user switch, then end the first with\n  \

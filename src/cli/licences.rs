@@ -1,13 +1,16 @@
 //! `keybearer licences …`
 
-use clap::Subcommand;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{ArgGroup, Subcommand};
 
 use super::failure::Failure;
-use super::view::{self, LicenceView, Named};
-use super::when::{End, When, show_end};
+use super::view::{self, LicenceView, Named, show_seats};
+use super::when::{End, When, show_end, span};
 use super::{Session, group_set};
 use crate::ids::{AccountName, GroupId, LicenceId, scope};
-use crate::licences::{NewLicence, Operations, STANDARD_PLAN};
+use crate::licences::{Licence, NewLicence, Operations, STANDARD_PLAN, Upgrade};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -31,6 +34,15 @@ pub(super) enum Command {
         /// When it ends: a date, an instant, or a span such as 365d; never when not given.
         #[arg(long, value_name = "WHEN")]
         ends: Option<When>,
+        /// How many keys the account may have: those that are neither revoked nor expired. Any number when not given.
+        #[arg(long, value_name = "N")]
+        seats: Option<u32>,
+        /// A trial of this length, such as 14d. An account gets one for the same groups.
+        #[arg(long, value_name = "SPAN", value_parser = span, conflicts_with = "ends")]
+        trial: Option<Duration>,
+        /// Another trial, though the account had one.
+        #[arg(long, requires = "trial")]
+        again: bool,
     },
     /// List all licences.
     List {
@@ -44,11 +56,45 @@ pub(super) enum Command {
         id: LicenceId,
     },
     /// Move the end of a licence. The account's tokens die when one of them could outlive an earlier end.
+    #[command(
+        group = ArgGroup::new("to").required(true),
+        after_help = "Examples:\n  keybearer licences extend 0123456789ab --by 30d\n  \
+        keybearer licences extend 0123456789ab --until 2028-01-01"
+    )]
     Extend {
         /// Its id.
         id: LicenceId,
+        /// A date, an instant, a span from now such as 365d, or never; the same as --until.
+        #[arg(group = "to")]
+        ends: Option<End>,
+        /// Add a span such as 30d to its present end, or to now when that is past.
+        #[arg(long, value_name = "SPAN", value_parser = span, group = "to")]
+        by: Option<Duration>,
         /// A date, an instant, a span from now such as 365d, or never.
-        ends: End,
+        #[arg(long, value_name = "WHEN", group = "to")]
+        until: Option<End>,
+    },
+    /// Replace plan, groups, seats or end; what is not given stays. The account's tokens die when a group is lost or one of
+    /// them could outlive an earlier end, and of nothing that is gained. A trial becomes a licence like others.
+    #[command(
+        group = ArgGroup::new("to").required(true).multiple(true),
+        after_help = "Example:\n  keybearer licences upgrade 0123456789ab --plan gold --group orders --group reports --seats 20"
+    )]
+    Upgrade {
+        /// Its id.
+        id: LicenceId,
+        /// The name of a plan.
+        #[arg(long, group = "to")]
+        plan: Option<String>,
+        /// A group it grants from now on; may be given several times.
+        #[arg(long = "group", value_name = "GROUP", group = "to")]
+        groups: Vec<GroupId>,
+        /// How many keys the account may have, or any. Fewer end no key that there is.
+        #[arg(long, value_name = "N", group = "to")]
+        seats: Option<Seats>,
+        /// A date, an instant, a span from now such as 365d, or never.
+        #[arg(long, value_name = "WHEN", group = "to")]
+        ends: Option<End>,
     },
     /// Grant nothing by it until it is resumed; the account's tokens die.
     Suspend {
@@ -75,18 +121,36 @@ pub(super) enum Command {
     },
 }
 
+/// A number of seats, or `any`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seats(Option<u32>);
+
+impl FromStr for Seats {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "any" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|seats| Self(Some(seats))).map_err(|_| "write a whole number, or any")
+    }
+}
+
 pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Result<(), Failure> {
     let store = session.store().await?;
     let operations = Operations::new(store.clone(), store.clone(), store, session.clock.clone());
     let now = session.now();
     let (changed, done, already) = match command {
-        Command::Grant { account, groups, plan, starts, ends } => {
+        Command::Grant { account, groups, plan, starts, ends, seats, trial, again } => {
+            let starts_at = starts.map(|when| when.resolve(now));
             let new = NewLicence {
                 account,
                 groups: groups.into_iter().collect(),
                 plan: Some(plan),
-                starts_at: starts.map(|when| when.resolve(now)),
-                ends_at: ends.map(|when| when.resolve(now)),
+                starts_at,
+                ends_at: trial.map(|span| starts_at.unwrap_or(now) + span).or(ends.map(|when| when.resolve(now))),
+                seats,
+                trial: trial.is_some(),
+                again,
             };
             let licence = operations.grant(new).await?;
             session.out.note(&format!(
@@ -109,10 +173,27 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
             let licence = operations.show(&id).await?;
             return view::show(session.out, &LicenceView::new(&licence, now));
         }
-        Command::Extend { id, ends } => {
-            let changed = operations.extend(&id, ends.resolve(now)).await?;
+        Command::Extend { id, ends, by, until } => {
+            let changed = match (by, ends.or(until)) {
+                (Some(by), _) => operations.extend_by(&id, by).await?,
+                (None, end) => operations.extend(&id, end.and_then(|end| end.resolve(now))).await?,
+            };
             let done = format!("its end is {}", show_end(changed.record.ends_at));
             (changed, done, "that is its end already")
+        }
+        Command::Upgrade { id, plan, groups, seats, ends } => {
+            let to = Upgrade {
+                plan,
+                groups: group_set(groups),
+                seats: seats.map(|Seats(seats)| seats),
+                ends_at: ends.map(|end| end.resolve(now)),
+            };
+            let changed = operations.upgrade(&id, &to).await?;
+            let Licence { plan, groups, ends_at, .. } = &changed.record;
+            let seats = show_seats(changed.record.seats);
+            let done =
+                format!("it grants {} on plan \"{plan}\" until {}, seats: {seats}", scope(groups), show_end(*ends_at));
+            (changed, done, "it is so already")
         }
         Command::Suspend { id } => {
             let done = "it grants nothing until it is resumed".to_owned();
@@ -155,7 +236,8 @@ async fn list(
     }
     let rows = licences.into_iter().map(|licence| {
         let (starts, ends) = (licence.starts_at.to_string(), show_end(licence.ends_at));
-        [licence.id, licence.account, licence.state.into(), starts, ends, licence.plan, scope(&licence.groups)]
+        let (plan, seats) = (licence.plan_shown(), show_seats(licence.seats));
+        [licence.id, licence.account, licence.state.into(), starts, ends, plan, seats, scope(&licence.groups)]
     });
-    session.out.table(["ID", "ACCOUNT", "STATE", "STARTS", "ENDS", "PLAN", "GROUPS"], rows.collect())
+    session.out.table(["ID", "ACCOUNT", "STATE", "STARTS", "ENDS", "PLAN", "SEATS", "GROUPS"], rows.collect())
 }

@@ -186,6 +186,9 @@ pub(super) struct LicenceView {
     pub account: String,
     pub groups: Groups,
     pub plan: String,
+    /// `null`: any number.
+    pub seats: Option<u32>,
+    pub trial: bool,
     pub state: &'static str,
     #[serde(serialize_with = "time")]
     pub starts_at: Timestamp,
@@ -208,12 +211,24 @@ impl LicenceView {
             account: licence.account.to_string(),
             groups: licence.groups.clone(),
             plan: licence.plan.clone(),
+            seats: licence.seats,
+            trial: licence.trial,
             state,
             starts_at: licence.starts_at,
             ends_at: licence.ends_at,
             created_at: licence.created_at,
         }
     }
+
+    /// The plan, and whether it is a trial of it.
+    pub(super) fn plan_shown(&self) -> String {
+        if self.trial { format!("{} (trial)", self.plan) } else { self.plan.clone() }
+    }
+}
+
+/// Seats for people.
+pub(super) fn show_seats(seats: Option<u32>) -> String {
+    seats.map_or_else(|| "any".to_owned(), |seats| seats.to_string())
 }
 
 impl View for LicenceView {
@@ -223,7 +238,8 @@ impl View for LicenceView {
             ("id", self.id.clone()),
             ("account", self.account.clone()),
             ("groups", scope(&self.groups)),
-            ("plan", self.plan.clone()),
+            ("plan", self.plan_shown()),
+            ("seats", show_seats(self.seats)),
             ("state", self.state.into()),
             ("starts", self.starts_at.to_string()),
             ("ends", show_end(self.ends_at)),

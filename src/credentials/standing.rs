@@ -90,6 +90,9 @@ mod tests {
             starts_at: Timestamp::from_secs(500),
             ends_at,
             suspended: false,
+            seats: None,
+            trial: false,
+            document: None,
             created_at: Timestamp::from_secs(500),
         }
     }

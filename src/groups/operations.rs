@@ -283,6 +283,9 @@ mod tests {
             starts_at: Timestamp::default(),
             ends_at,
             suspended: false,
+            seats: None,
+            trial: false,
+            document: None,
             created_at: now,
         };
         assert!(store.insert_licence(&licence).await.expect("a store"));

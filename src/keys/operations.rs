@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{ApiKey, Key, KeyPrefix, KeyState, KeyStore};
 use crate::accounts::AccountStore;
@@ -11,11 +11,33 @@ use crate::clock::{Clock, Timestamp};
 use crate::credentials::{HashError, PasswordHash};
 use crate::groups::{self, GroupStore, demo};
 use crate::ids::{AccountName, GroupId, Groups, InvalidId, KeyId, free_text};
-use crate::persist::{self, Cut, Update};
+use crate::licences::seats::{self, Limit, Seating};
+use crate::persist::{self, Cut, Inserted, Update, Updated};
 use crate::secret::Secret;
 
 /// How often an id that is taken is drawn anew. With 71 random bits even the second time never comes.
 const DRAWS: usize = 4;
+
+/// Whose seats are taken, how many there are, and by which licences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoSeat {
+    /// The account.
+    pub account: AccountName,
+    /// The seats that its licences sum up to.
+    pub limit: Limit,
+    /// How many keys hold one.
+    pub held: u64,
+}
+
+impl fmt::Display for NoSeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { account, limit: Limit { seats, licences }, held } = self;
+        let (seat, licence) = (if *seats == 1 { "seat" } else { "seats" }, if licences.len() == 1 { "" } else { "s" });
+        let ids: Vec<&str> = licences.iter().map(|id| id.as_str()).collect();
+        write!(f, "account \"{account}\" has {seats} {seat} by licence{licence} {}, and {held} ", ids.join(", "))?;
+        f.write_str(if *held == 1 { "key holds one" } else { "keys hold one each" })
+    }
+}
 
 /// Why an operation on keys was refused or failed.
 #[derive(Debug)]
@@ -40,6 +62,8 @@ pub enum Error {
     Text(InvalidId),
     /// The key could not be hashed.
     Hash(HashError),
+    /// Every seat of the account's licences is taken.
+    NoSeat(NoSeat),
     /// Every id that was drawn is taken.
     NoFreeId,
     /// The store failed.
@@ -63,6 +87,7 @@ impl fmt::Display for Error {
             Self::Revoked(id) => write!(f, "key {id} is revoked, which is for good; create a new key"),
             Self::Text(rule) => rule.fmt(f),
             Self::Hash(_) => f.write_str("the key could not be hashed"),
+            Self::NoSeat(seats) => seats.fmt(f),
             Self::NoFreeId => f.write_str("no free key id was found; try again"),
             Self::Store(_) => f.write_str("keys could not be read or written"),
         }
@@ -145,8 +170,10 @@ impl Operations {
             self.check_groups(groups).await?;
         }
         not_past(new.expires_at, self.clock.now())?;
+        let refused = Mutex::new(None);
         for _ in 0..DRAWS {
             let api_key = ApiKey::generate(&self.prefix);
+            let now = self.clock.now();
             let key = Key {
                 id: *api_key.id(),
                 account: new.account.clone(),
@@ -155,13 +182,34 @@ impl Operations {
                 groups: new.groups.clone(),
                 state: KeyState::Active,
                 expires_at: new.expires_at,
-                created_at: self.clock.now(),
+                created_at: now,
             };
-            if *api_key.id() != demo::key_id() && self.keys.insert_key(&key).await? {
-                return Ok((api_key, key));
+            if *api_key.id() == demo::key_id() {
+                continue;
+            }
+            let fits = |seating: &Seating| {
+                let verdict = self.seat(&new.account, seating, now);
+                let fits = verdict.is_ok();
+                *refused.lock().unwrap_or_else(PoisonError::into_inner) = verdict.err();
+                fits
+            };
+            match self.keys.insert_key_if(&key, now, &fits).await? {
+                Inserted::Done => return Ok((api_key, key)),
+                Inserted::Taken => {}
+                Inserted::Refused => break,
             }
         }
-        Err(Error::NoFreeId)
+        Err(refused.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or(Error::NoFreeId))
+    }
+
+    /// Whether one more key may hold a seat.
+    fn seat(&self, account: &AccountName, seating: &Seating, now: Timestamp) -> Result<(), Error> {
+        match seats::limit(&seating.licences, now) {
+            Some(limit) if seating.held >= limit.seats => {
+                Err(Error::NoSeat(NoSeat { account: account.clone(), limit, held: seating.held }))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// All keys by account and id, or those of one account.
@@ -222,14 +270,18 @@ impl Operations {
         .await
     }
 
-    /// Moves the key's end; `None` takes it away. An earlier end cuts tokens where one could outlive it.
+    /// Moves the key's end; `None` takes it away. An earlier end cuts tokens where one could outlive it. A key that had
+    /// expired and comes back takes a seat.
     ///
     /// # Errors
-    /// When the end is past, there is no such key, it is revoked, or the store fails.
+    /// When the end is past, there is no such key, it is revoked, there is no seat for it, or the store fails.
     pub async fn set_expiry(&self, id: &KeyId, end: Option<Timestamp>) -> Result<Changed<Key>, Error> {
-        self.update(id, |key, now| {
+        self.update_seated(id, |key, seating, now| {
             not_revoked(&key)?;
             not_past(end, now)?;
+            if !key.holds_seat(now) {
+                self.seat(&key.account, seating, now)?;
+            }
             if key.expires_at == end {
                 return Ok(Update::Keep);
             }
@@ -300,6 +352,19 @@ impl Operations {
         }
     }
 
+    /// As [`update`](Self::update), with the seats of the key's account.
+    async fn update_seated(
+        &self,
+        id: &KeyId,
+        change: impl Fn(Key, &Seating, Timestamp) -> Result<Update<Key>, Error> + Send + Sync,
+    ) -> Result<Changed<Key>, Error> {
+        not_demo(id)?;
+        let verdict = Verdict::default();
+        let decide = |key: Key, seating: &Seating| verdict.note(change(key, seating, self.clock.now()));
+        let updated = self.keys.update_key_seated(id, self.clock.now(), &decide).await?;
+        self.settle(id, verdict, updated).await
+    }
+
     /// `now` is read inside the atomic update: a cut that waited for another writer must not be older than the change.
     async fn update(
         &self,
@@ -310,6 +375,10 @@ impl Operations {
         let verdict = Verdict::default();
         let decide = |key| verdict.note(change(key, self.clock.now()));
         let updated = self.keys.update_key(id, &decide).await?;
+        self.settle(id, verdict, updated).await
+    }
+
+    async fn settle(&self, id: &KeyId, verdict: Verdict<Error>, updated: Updated<Key>) -> Result<Changed<Key>, Error> {
         if verdict.is_late(self.clock.now()) {
             let again = |key| Update::Write(key, Cut::Now(self.clock.now()));
             self.keys.update_key(id, &again).await?;
@@ -339,6 +408,7 @@ mod tests {
     use crate::accounts::Account;
     use crate::clock::ManualClock;
     use crate::groups::Group;
+    use crate::keys::{Fits, SeatedChange};
     use crate::revocations::{Cutoff, RevocationStore, Target};
     use crate::store::MemoryStore;
     use std::time::Duration;
@@ -493,10 +563,21 @@ mod tests {
         #[async_trait::async_trait]
         impl KeyStore for TakenAtFirst {
             async fn insert_key(&self, key: &Key) -> persist::Result<bool> {
-                if self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
-                    return Ok(false);
-                }
                 self.0.insert_key(key).await
+            }
+            async fn insert_key_if(&self, key: &Key, now: Timestamp, fits: &Fits<'_>) -> persist::Result<Inserted> {
+                if self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+                    return Ok(Inserted::Taken);
+                }
+                self.0.insert_key_if(key, now, fits).await
+            }
+            async fn update_key_seated(
+                &self,
+                id: &KeyId,
+                now: Timestamp,
+                change: &SeatedChange<'_>,
+            ) -> persist::Result<Updated<Key>> {
+                self.0.update_key_seated(id, now, change).await
             }
             async fn key(&self, id: &KeyId) -> persist::Result<Option<Key>> {
                 self.0.key(id).await

@@ -1,14 +1,15 @@
 //! Licences: what an account may reach, and for how long. Owns the record and its store trait.
 
 mod operations;
+pub mod seats;
 
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::ids::{AccountName, Groups, LicenceId};
-use crate::persist::{Result, Update, Updated};
+use crate::persist::{Inserted, Result, Update, Updated};
 
-pub use operations::{Error, NewLicence, Operations, STANDARD_PLAN};
+pub use operations::{Error, NewLicence, Operations, STANDARD_PLAN, Upgrade};
 
 /// Grants groups and a plan to an account for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,12 @@ pub struct Licence {
     pub ends_at: Option<Timestamp>,
     /// Suspended for a time.
     pub suspended: bool,
+    /// How many keys may hold a seat under it; `None` is any number. See [`seats`].
+    pub seats: Option<u32>,
+    /// Granted to try things out.
+    pub trial: bool,
+    /// The signed document it was installed from, as a compact JWS; `None` when it was granted here.
+    pub document: Option<String>,
     /// When it was granted.
     pub created_at: Timestamp,
 }
@@ -38,11 +45,17 @@ impl Licence {
     }
 }
 
+/// Whether a licence may be added to those that its account has.
+pub type Beside<'f> = dyn Fn(&[Licence]) -> bool + Send + Sync + 'f;
+
 /// Durable licences.
 #[async_trait]
 pub trait LicenceStore: Send + Sync {
     /// Adds a licence; `false` when the id is taken. That its account does not exist is an error, as with a key.
     async fn insert_licence(&self, licence: &Licence) -> Result<bool>;
+    /// As [`insert_licence`](Self::insert_licence), if `fits` says so of the licences that the account has at that moment.
+    /// No other insertion comes between the question and the answer.
+    async fn insert_licence_if(&self, licence: &Licence, fits: &Beside<'_>) -> Result<Inserted>;
     /// The licence of that id.
     async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>>;
     /// All licences by account and id, or those of one account.

@@ -1,7 +1,8 @@
 //! What an operator can do with licences. The command line calls it, and an admin API can call the same.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Licence, LicenceStore};
 use crate::accounts::AccountStore;
@@ -9,7 +10,7 @@ use crate::change::{Changed, Verdict, cut_for_end};
 use crate::clock::{Clock, Timestamp};
 use crate::groups::{self, GroupStore, demo};
 use crate::ids::{AccountName, GroupId, Groups, InvalidId, LicenceId, free_text};
-use crate::persist::{self, Cut, Update};
+use crate::persist::{self, Cut, Inserted, Update};
 
 /// The plan of a licence that names none.
 pub const STANDARD_PLAN: &str = "standard";
@@ -43,6 +44,19 @@ pub enum Error {
     PastEnd(Timestamp),
     /// A plan name that is empty or no single line.
     Plan(Option<InvalidId>),
+    /// The account had its trial of these groups.
+    HadTrial {
+        /// The account.
+        account: AccountName,
+        /// The trial's licence.
+        trial: LicenceId,
+    },
+    /// A trial without an end.
+    EndlessTrial,
+    /// A licence without end has nothing to be added to.
+    NoEnd(LicenceId),
+    /// An upgrade that names nothing to change.
+    NoChange,
     /// Every id that was drawn is taken.
     NoFreeId,
     /// The store failed.
@@ -64,6 +78,12 @@ impl fmt::Display for Error {
             Self::PastEnd(at) => write!(f, "the end {at} is in the past; to end a licence now, end it"),
             Self::Plan(Some(rule)) => rule.fmt(f),
             Self::Plan(None) => f.write_str("a plan needs a name"),
+            Self::HadTrial { account, trial } => {
+                write!(f, "account \"{account}\" had its trial of these groups: licence {trial}")
+            }
+            Self::EndlessTrial => f.write_str("a trial needs an end"),
+            Self::NoEnd(id) => write!(f, "licence {id} has no end to add to; it goes on until it is ended"),
+            Self::NoChange => f.write_str("nothing to change was named: a plan, groups, seats or an end"),
             Self::NoFreeId => f.write_str("no free licence id was found; try again"),
             Self::Store(_) => f.write_str("licences could not be read or written"),
         }
@@ -98,6 +118,25 @@ pub struct NewLicence {
     pub starts_at: Option<Timestamp>,
     /// Its end.
     pub ends_at: Option<Timestamp>,
+    /// How many keys may hold a seat; `None` is any number.
+    pub seats: Option<u32>,
+    /// Whether it is a trial, which an account gets once for the same groups.
+    pub trial: bool,
+    /// A trial all the same, though the account had one.
+    pub again: bool,
+}
+
+/// What an upgrade replaces; what is `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct Upgrade {
+    /// The plan's name.
+    pub plan: Option<String>,
+    /// What it grants.
+    pub groups: Option<Groups>,
+    /// The seats; `Some(None)` is any number.
+    pub seats: Option<Option<u32>>,
+    /// The end; `Some(None)` takes it away.
+    pub ends_at: Option<Option<Timestamp>>,
 }
 
 /// The operations on licences.
@@ -129,16 +168,16 @@ impl Operations {
     /// Grants a licence. Tokens issued so far do not know of it; the next ones do.
     ///
     /// # Errors
-    /// When the account or a group does not exist, the end does not lie after the start and the present, or the store
-    /// fails.
+    /// When the account or a group does not exist, the end does not lie after the start and the present, the account had its
+    /// trial, or the store fails.
     pub async fn grant(&self, new: NewLicence) -> Result<Licence, Error> {
         self.account(&new.account).await?;
         self.check_groups(&new.groups).await?;
         let plan = new.plan.unwrap_or_else(|| STANDARD_PLAN.to_owned());
-        if plan.trim().is_empty() {
-            return Err(Error::Plan(None));
+        check_plan(&plan)?;
+        if new.trial && new.ends_at.is_none() {
+            return Err(Error::EndlessTrial);
         }
-        free_text(&plan).map_err(|rule| Error::Plan(Some(rule)))?;
         let now = self.clock.now();
         let starts_at = new.starts_at.unwrap_or(now);
         check_end(starts_at, new.ends_at, now)?;
@@ -151,10 +190,26 @@ impl Operations {
                 starts_at,
                 ends_at: new.ends_at,
                 suspended: false,
+                seats: new.seats,
+                trial: new.trial,
+                document: None,
                 created_at: now,
             };
-            if self.licences.insert_licence(&licence).await? {
-                return Ok(licence);
+            let had = Mutex::new(None);
+            let fits = |held: &[Licence]| {
+                let only_once = new.trial && !new.again;
+                let trial = held.iter().find(|held| only_once && held.trial && held.groups == new.groups);
+                *had.lock().unwrap_or_else(PoisonError::into_inner) = trial.map(|trial| trial.id);
+                trial.is_none()
+            };
+            match self.licences.insert_licence_if(&licence, &fits).await? {
+                Inserted::Done => return Ok(licence),
+                Inserted::Taken => {}
+                Inserted::Refused => {
+                    let had = had.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    let refused = had.map(|trial| Error::HadTrial { account: new.account, trial });
+                    return Err(refused.unwrap_or(Error::NoFreeId));
+                }
             }
         }
         Err(Error::NoFreeId)
@@ -191,6 +246,57 @@ impl Operations {
             }
             let cut = cut_for_end(licence.ends_at, end, now);
             Ok(Update::Write(Licence { ends_at: end, ..licence }, cut))
+        })
+        .await
+    }
+
+    /// Moves the end by `by`: from where it is, or from now when that is past.
+    ///
+    /// # Errors
+    /// When there is no such licence, it has no end, or the store fails.
+    pub async fn extend_by(&self, id: &LicenceId, by: Duration) -> Result<Changed<Licence>, Error> {
+        self.update(id, |licence, now| {
+            let end = licence.ends_at.ok_or(Error::NoEnd(licence.id))?.max(now) + by;
+            check_end(licence.starts_at, Some(end), now)?;
+            Ok(Update::Write(Licence { ends_at: Some(end), ..licence }, Cut::No))
+        })
+        .await
+    }
+
+    /// Replaces what `to` names. A trial that is upgraded is none any more. The account's tokens die when a group is lost, or
+    /// when one could outlive an earlier end; nothing that is gained cuts any. Fewer seats end no key: no new one is created
+    /// until enough of them are free.
+    ///
+    /// # Errors
+    /// When nothing is named, a group does not exist, the end does not lie after the start and the present, there is no such
+    /// licence, or the store fails.
+    pub async fn upgrade(&self, id: &LicenceId, to: &Upgrade) -> Result<Changed<Licence>, Error> {
+        if to.plan.is_none() && to.groups.is_none() && to.seats.is_none() && to.ends_at.is_none() {
+            return Err(Error::NoChange);
+        }
+        if let Some(plan) = &to.plan {
+            check_plan(plan)?;
+        }
+        if let Some(groups) = &to.groups {
+            self.check_groups(groups).await?;
+        }
+        self.update(id, |licence, now| {
+            let after = Licence {
+                plan: to.plan.clone().unwrap_or_else(|| licence.plan.clone()),
+                groups: to.groups.clone().unwrap_or_else(|| licence.groups.clone()),
+                seats: to.seats.unwrap_or(licence.seats),
+                ends_at: to.ends_at.unwrap_or(licence.ends_at),
+                trial: false,
+                ..licence.clone()
+            };
+            if to.ends_at.is_some() {
+                check_end(after.starts_at, after.ends_at, now)?;
+            }
+            if after == licence {
+                return Ok(Update::Keep);
+            }
+            let cut = cut_for(&licence, &after, now);
+            Ok(Update::Write(after, cut))
         })
         .await
     }
@@ -250,8 +356,9 @@ impl Operations {
             if licence.groups == *groups {
                 return Ok(Update::Keep);
             }
-            let cut = if groups.is_superset(&licence.groups) { Cut::No } else { Cut::Now(now) };
-            Ok(Update::Write(Licence { groups: groups.clone(), ..licence }, cut))
+            let after = Licence { groups: groups.clone(), ..licence.clone() };
+            let cut = cut_for(&licence, &after, now);
+            Ok(Update::Write(after, cut))
         })
         .await
     }
@@ -293,6 +400,23 @@ impl Operations {
     }
 }
 
+/// Whether the account's tokens must die when `before` becomes `after`: for a group that is lost, or an end that one of them
+/// could outlive.
+fn cut_for(before: &Licence, after: &Licence, now: Timestamp) -> Cut {
+    if after.groups.is_superset(&before.groups) {
+        cut_for_end(before.ends_at, after.ends_at, now)
+    } else {
+        Cut::Now(now)
+    }
+}
+
+fn check_plan(plan: &str) -> Result<(), Error> {
+    if plan.trim().is_empty() {
+        return Err(Error::Plan(None));
+    }
+    free_text(plan).map(drop).map_err(|rule| Error::Plan(Some(rule)))
+}
+
 fn check_end(starts_at: Timestamp, ends_at: Option<Timestamp>, now: Timestamp) -> Result<(), Error> {
     match ends_at {
         Some(ends_at) if ends_at <= starts_at => Err(Error::EndBeforeStart { starts_at, ends_at }),
@@ -309,7 +433,6 @@ mod tests {
     use crate::groups::Group;
     use crate::revocations::{RevocationStore, Target};
     use crate::store::MemoryStore;
-    use std::time::Duration;
 
     const DAY: Duration = Duration::from_secs(86_400);
 
@@ -355,7 +478,8 @@ mod tests {
 
     fn orders() -> NewLicence {
         let account = "acme".parse().expect("a name");
-        NewLicence { account, groups: groups(&["orders"]), plan: None, starts_at: None, ends_at: None }
+        let (plan, starts_at, ends_at, seats) = (None, None, None, None);
+        NewLicence { account, groups: groups(&["orders"]), plan, starts_at, ends_at, seats, trial: false, again: false }
     }
 
     #[tokio::test]
@@ -432,5 +556,60 @@ mod tests {
         assert_eq!(set(&["orders", "reports"]).await, (false, false));
         assert_eq!(set(&["reports"]).await, (true, true));
         assert!(matches!(office.licences.set_groups(&id, &groups(&["none"])).await, Err(Error::NoGroup(_))));
+    }
+
+    #[tokio::test]
+    async fn a_span_is_added_to_the_end_or_to_now_when_that_is_past() {
+        let office = Office::new().await;
+        let ending = |ends_at| NewLicence { ends_at, ..orders() };
+        let id = office.licences.grant(ending(Some(office.now + 10 * DAY))).await.expect("a licence").id;
+        let by = async |days: u32| office.licences.extend_by(&id, days * DAY).await.expect("a licence").record.ends_at;
+        assert_eq!(by(30).await, Some(office.now + 40 * DAY));
+        office.clock.advance(50 * DAY);
+        assert_eq!(by(1).await, Some(office.now + 51 * DAY));
+        let endless = office.granted().await;
+        assert!(matches!(office.licences.extend_by(&endless, DAY).await, Err(Error::NoEnd(_))));
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_cuts_for_what_is_lost_and_not_for_what_is_gained() {
+        let office = Office::new().await;
+        let id = office.granted().await;
+        let to = async |upgrade: Upgrade| {
+            let changed = office.licences.upgrade(&id, &upgrade).await.expect("a licence");
+            (changed.written, changed.tokens_cut)
+        };
+        let reach = |ids: &[&str]| Upgrade { groups: Some(groups(ids)), ..Upgrade::default() };
+        let gold = Upgrade { plan: Some("gold".into()), seats: Some(Some(5)), ..reach(&["orders", "reports"]) };
+        assert_eq!(to(gold.clone()).await, (true, false));
+        assert_eq!(to(gold).await, (false, false));
+        assert_eq!(to(reach(&["reports"])).await, (true, true));
+        let end = |end| Upgrade { ends_at: Some(end), ..Upgrade::default() };
+        assert_eq!(to(end(Some(office.now + DAY))).await, (true, true));
+        assert_eq!(to(end(None)).await, (true, false));
+        let licence = office.licences.show(&id).await.expect("a licence");
+        assert_eq!((licence.plan.as_str(), licence.seats), ("gold", Some(5)));
+        let refused = async |upgrade: Upgrade| office.licences.upgrade(&id, &upgrade).await.expect_err("a refusal");
+        assert!(matches!(refused(Upgrade::default()).await, Error::NoChange));
+        assert!(matches!(refused(reach(&["none"])).await, Error::NoGroup(_)));
+        assert!(matches!(refused(end(Some(office.now))).await, Error::EndBeforeStart { .. }));
+    }
+
+    #[tokio::test]
+    async fn an_account_has_one_trial_of_the_same_groups() {
+        let office = Office::new().await;
+        let ends_at = Some(office.now + 14 * DAY);
+        let trial = |ids: &[&str]| NewLicence { groups: groups(ids), trial: true, ends_at, ..orders() };
+        let first = office.licences.grant(trial(&["orders"])).await.expect("a licence");
+        assert!(first.trial);
+        let refused = office.licences.grant(trial(&["orders"])).await.expect_err("a refusal");
+        assert!(matches!(refused, Error::HadTrial { trial, .. } if trial == first.id), "{refused}");
+        office.licences.grant(trial(&["orders", "reports"])).await.expect("other groups");
+        office.licences.grant(NewLicence { again: true, ..trial(&["orders"]) }).await.expect("again, on purpose");
+        office.licences.grant(NewLicence { trial: false, ..trial(&["orders"]) }).await.expect("no trial");
+        let endless = NewLicence { ends_at: None, ..trial(&["reports"]) };
+        assert!(matches!(office.licences.grant(endless).await, Err(Error::EndlessTrial)));
+        let plan = Upgrade { plan: Some("gold".into()), ..Upgrade::default() };
+        assert!(!office.licences.upgrade(&first.id, &plan).await.expect("a licence").record.trial);
     }
 }

@@ -13,9 +13,10 @@ use crate::accounts::{Account, AccountStore};
 use crate::clock::Timestamp;
 use crate::groups::{Group, GroupStore};
 use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
-use crate::keys::{Key, KeyStore};
-use crate::licences::{Licence, LicenceStore};
-use crate::persist::{Error, Result, Update, Updated};
+use crate::keys::{Fits, Key, KeyStore, SeatedChange};
+use crate::licences::seats::Seating;
+use crate::licences::{Beside, Licence, LicenceStore};
+use crate::persist::{Error, Inserted, Result, Update, Updated};
 use crate::revocations::{Change, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::signing::{SigningKey, SigningKeyStore};
 
@@ -118,6 +119,15 @@ impl State {
         revocation
     }
 
+    fn licences_of(&self, name: &AccountName) -> Vec<Licence> {
+        self.licences.values().filter(|held| held.account == *name).cloned().collect()
+    }
+
+    fn seating(&self, name: &AccountName, now: Timestamp) -> Seating {
+        let held = self.keys.values().filter(|key| key.account == *name && key.holds_seat(now)).count() as u64;
+        Seating { licences: self.licences_of(name), held }
+    }
+
     fn expect_account(&self, name: &AccountName) -> Result<()> {
         match self.accounts.contains_key(name) {
             true => Ok(()),
@@ -194,6 +204,19 @@ impl KeyStore for MemoryStore {
         Ok(state.insert(|state| &mut state.keys, key.id, key.clone(), key.change()))
     }
 
+    async fn insert_key_if(&self, key: &Key, now: Timestamp, fits: &Fits<'_>) -> Result<Inserted> {
+        let mut state = self.state();
+        if !fits(&state.seating(&key.account, now)) {
+            return Ok(Inserted::Refused);
+        }
+        if state.keys.contains_key(&key.id) {
+            return Ok(Inserted::Taken);
+        }
+        state.expect_account(&key.account)?;
+        state.insert(|state| &mut state.keys, key.id, key.clone(), key.change());
+        Ok(Inserted::Done)
+    }
+
     async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
         Ok(self.state().keys.get(id).cloned())
     }
@@ -212,6 +235,13 @@ impl KeyStore for MemoryStore {
     ) -> Result<Updated<Key>> {
         Ok(self.state().update(|state| &mut state.keys, id, change))
     }
+
+    async fn update_key_seated(&self, id: &KeyId, now: Timestamp, change: &SeatedChange<'_>) -> Result<Updated<Key>> {
+        let mut state = self.state();
+        let Some(account) = state.keys.get(id).map(|key| key.account.clone()) else { return Ok(Updated::Missing) };
+        let seating = state.seating(&account, now);
+        Ok(state.update(|state| &mut state.keys, id, &|key| change(key, &seating)))
+    }
 }
 
 #[async_trait]
@@ -223,6 +253,19 @@ impl LicenceStore for MemoryStore {
         }
         state.expect_account(&licence.account)?;
         Ok(state.insert(|state| &mut state.licences, licence.id, licence.clone(), licence.change()))
+    }
+
+    async fn insert_licence_if(&self, licence: &Licence, fits: &Beside<'_>) -> Result<Inserted> {
+        let mut state = self.state();
+        if !fits(&state.licences_of(&licence.account)) {
+            return Ok(Inserted::Refused);
+        }
+        if state.licences.contains_key(&licence.id) {
+            return Ok(Inserted::Taken);
+        }
+        state.expect_account(&licence.account)?;
+        state.insert(|state| &mut state.licences, licence.id, licence.clone(), licence.change());
+        Ok(Inserted::Done)
     }
 
     async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>> {

@@ -9,10 +9,10 @@ use keybearer::accounts::{Account, AccountStore};
 use keybearer::clock::Timestamp;
 use keybearer::groups::{Group, GroupStore};
 use keybearer::ids::{AccountName, GroupId, KeyId, LicenceId};
-use keybearer::keys::{Key, KeyState, KeyStore};
-use keybearer::licences::{Licence, LicenceStore};
+use keybearer::keys::{Fits, Key, KeyState, KeyStore, SeatedChange};
+use keybearer::licences::{Beside, Licence, LicenceStore};
 use keybearer::limits::Rate;
-use keybearer::persist::{Cut, Error, Result, Update, Updated};
+use keybearer::persist::{Cut, Error, Inserted, Result, Update, Updated};
 use keybearer::revocations::{Changes, Revocation, RevocationStore, Target};
 use keybearer::signing::{SigningKey, SigningKeyStore};
 use keybearer::store::MemoryStore;
@@ -82,12 +82,15 @@ hand_on!(GroupStore {
 });
 hand_on!(KeyStore {
     fn insert_key(key: &Key) -> bool;
+    fn insert_key_if(key: &Key, now: Timestamp, fits: &Fits<'_>) -> Inserted;
+    fn update_key_seated(id: &KeyId, now: Timestamp, change: &SeatedChange<'_>) -> Updated<Key>;
     fn key(id: &KeyId) -> Option<Key>;
     fn keys(of: Option<&AccountName>) -> Vec<Key>;
     fn update_key(id: &KeyId, change: &(dyn Fn(Key) -> Update<Key> + Send + Sync)) -> Updated<Key>;
 });
 hand_on!(LicenceStore {
     fn insert_licence(licence: &Licence) -> bool;
+    fn insert_licence_if(licence: &Licence, fits: &Beside<'_>) -> Inserted;
     fn licence(id: &LicenceId) -> Option<Licence>;
     fn licences(of: Option<&AccountName>) -> Vec<Licence>;
     fn update_licence(id: &LicenceId, change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync)) -> Updated<Licence>;

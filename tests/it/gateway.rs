@@ -262,6 +262,9 @@ impl TestGateway {
             starts_at: self.now(),
             ends_at,
             suspended: false,
+            seats: None,
+            trial: false,
+            document: None,
             created_at: self.now(),
         };
         assert!(self.store.insert_licence(&licence).await.expect("stored"));

@@ -9,9 +9,9 @@ use crate::accounts::{self, Account, AccountStore};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::groups::{Group, GroupStore};
 use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
-use crate::keys::{self, Key, KeyPrefix, KeyState, KeyStore};
-use crate::licences::{self, Licence, LicenceStore};
-use crate::persist::{Result, Update, Updated};
+use crate::keys::{self, Fits, Key, KeyPrefix, KeyState, KeyStore, SeatedChange};
+use crate::licences::{self, Beside, Licence, LicenceStore};
+use crate::persist::{Inserted, Result, Update, Updated};
 use crate::revocations::{self, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::store::MemoryStore;
 
@@ -53,6 +53,12 @@ impl KeyStore for Late {
     async fn insert_key(&self, key: &Key) -> Result<bool> {
         self.store.insert_key(key).await
     }
+    async fn insert_key_if(&self, key: &Key, now: Timestamp, fits: &Fits<'_>) -> Result<Inserted> {
+        self.store.insert_key_if(key, now, fits).await
+    }
+    async fn update_key_seated(&self, id: &KeyId, now: Timestamp, change: &SeatedChange<'_>) -> Result<Updated<Key>> {
+        Ok(self.commit(self.store.update_key_seated(id, now, change).await?))
+    }
     async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
         self.store.key(id).await
     }
@@ -72,6 +78,9 @@ impl KeyStore for Late {
 impl LicenceStore for Late {
     async fn insert_licence(&self, licence: &Licence) -> Result<bool> {
         self.store.insert_licence(licence).await
+    }
+    async fn insert_licence_if(&self, licence: &Licence, fits: &Beside<'_>) -> Result<Inserted> {
+        self.store.insert_licence_if(licence, fits).await
     }
     async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>> {
         self.store.licence(id).await
@@ -150,6 +159,9 @@ async fn late(millis: u64) -> (Arc<Late>, KeyId, LicenceId) {
         starts_at: created_at,
         ends_at: None,
         suspended: false,
+        seats: None,
+        trial: false,
+        document: None,
         created_at,
     };
     assert!(store.insert_licence(&licence).await.expect("a store"));

@@ -160,7 +160,7 @@ async fn licences_from_first_to_last() {
     assert_eq!(
         desk.run(&format!("licences show {id} --json")).await.json(),
         json!({
-            "id": id, "account": "acme", "groups": ["reports"], "plan": "gold", "state": "pending",
+            "id": id, "account": "acme", "groups": ["reports"], "plan": "gold", "seats": null, "trial": false, "state": "pending",
             "starts_at": "2026-11-08T12:00:00Z", "ends_at": "2027-11-01T12:00:00Z",
             "created_at": "2026-11-01T12:00:00Z",
         })
@@ -180,15 +180,92 @@ async fn licences_from_first_to_last() {
     desk.run(&format!("licences set-groups {id} --group reports --group orders")).await.done();
     let list = desk.run("licences list --account acme").await.done();
     assert!(
-        list.starts_with("ID            ACCOUNT  STATE   STARTS                ENDS   PLAN      GROUPS\n"),
+        list.starts_with("ID            ACCOUNT  STATE   STARTS                ENDS   PLAN      SEATS  GROUPS\n"),
         "{list}"
     );
     assert!(
-        list.contains(&format!("{id}  acme     active  2026-11-08T12:00:00Z  never  gold      orders reports\n")),
+        list.contains(&format!(
+            "{id}  acme     active  2026-11-08T12:00:00Z  never  gold      any    orders reports\n"
+        )),
         "{list}"
     );
     desk.run(&format!("licences end {id}")).await.done();
     assert_eq!(desk.run(&format!("licences show {id} --json")).await.json()["state"], "ended");
+}
+
+#[tokio::test]
+async fn licences_are_tried_extended_and_upgraded() {
+    let (desk, _) = Desk::furnished().await;
+    desk.run("groups create reports").await.done();
+    let trial = "licences grant acme --group reports --trial 14d --seats 3";
+    let id = desk.run(trial).await.done().trim_end().to_owned();
+    let shown = desk.run(&format!("licences show {id} --json")).await.json();
+    assert_eq!((&shown["trial"], &shown["ends_at"]), (&json!(true), &json!("2026-11-15T12:00:00Z")));
+    let again = desk.run(trial).await;
+    assert_eq!(
+        (again.exit, again.err),
+        (
+            Exit::Failed,
+            format!(
+                "error: account \"acme\" had its trial of these groups: licence {id}\n\
+                 hint: --again grants another all the same\n"
+            )
+        )
+    );
+    desk.run(&format!("{trial} --again")).await.done();
+
+    let by = desk.run(&format!("licences extend {id} --by 30d")).await;
+    assert_eq!(by.err, format!("licence {id}: its end is 2026-12-15T12:00:00Z; no token was revoked\n"));
+    let until = desk.run(&format!("licences extend {id} --until 2027-01-01")).await;
+    assert_eq!(until.err, format!("licence {id}: its end is 2027-01-01T00:00:00Z; no token was revoked\n"));
+    for misuse in ["", " --by 1d --until 2028-01-01", " 365d --by 1d"] {
+        assert_eq!(desk.run(&format!("licences extend {id}{misuse}")).await.exit, Exit::Misuse, "{misuse}");
+    }
+    let upgraded =
+        desk.run(&format!("licences upgrade {id} --plan gold --seats any --group orders --group reports")).await;
+    assert_eq!(
+        upgraded.err,
+        format!(
+            "licence {id}: it grants orders reports on plan \"gold\" until 2027-01-01T00:00:00Z, seats: any; \
+             no token was revoked\n"
+        )
+    );
+    assert_eq!(desk.run(&format!("licences upgrade {id}")).await.exit, Exit::Misuse);
+    let narrowed = desk.run(&format!("licences upgrade {id} --group orders --json")).await.json();
+    assert_eq!((&narrowed["tokens_revoked"], &narrowed["licence"]["trial"]), (&json!(true), &json!(false)));
+}
+
+#[tokio::test]
+async fn keys_beyond_the_seats_are_refused() {
+    let desk = Desk::new();
+    desk.run("groups create orders").await.done();
+    desk.run("accounts create acme").await.done();
+    let licence = desk.run("licences grant acme --group orders --seats 2").await.done().trim_end().to_owned();
+    let first = desk.run("keys create acme").await.done();
+    let second = desk.run("keys create acme --expires 1d").await.done();
+    let refused = desk.run("keys create acme").await;
+    assert_eq!((refused.exit, refused.out.as_str()), (Exit::Failed, ""));
+    assert_eq!(
+        refused.err,
+        format!(
+            "error: account \"acme\" has 2 seats by licence {licence}, and 2 keys hold one each\n\
+             hint: end a key (keybearer keys list --account acme; keys revoke KEY), or buy seats: \
+             licences upgrade {licence} --seats N\n"
+        )
+    );
+    desk.run(&format!("keys suspend {}", id_of(&first))).await.done();
+    assert_eq!(desk.run("keys create acme").await.exit, Exit::Failed, "what is suspended may come back");
+    desk.advance(DAY);
+    let third = desk.run("keys create acme").await.done();
+    let back = desk.run(&format!("keys set-expiry {} never", id_of(&second))).await;
+    assert!(back.exit == Exit::Failed && back.err.contains("has 2 seats"), "{}", back.err);
+    desk.run(&format!("keys revoke {}", id_of(&third))).await.done();
+    desk.run(&format!("keys set-expiry {} never", id_of(&second))).await.done();
+    desk.run(&format!("licences upgrade {licence} --seats 3")).await.done();
+    desk.run("keys create acme").await.done();
+    assert_eq!(desk.run("keys create acme").await.exit, Exit::Failed);
+    desk.run("licences grant acme --group orders").await.done();
+    desk.run("keys create acme").await.done();
 }
 
 #[tokio::test]

@@ -14,17 +14,20 @@ use crate::groups::Group;
 use crate::ids::{AccountName, GroupId, Groups, KeyId, LicenceId, TokenId};
 use crate::keys::{Key, KeyState};
 use crate::licences::Licence;
-use crate::persist::{Cut, Update, Updated};
+use crate::licences::seats::{self, Seating};
+use crate::persist::{Cut, Inserted, Update, Updated};
 use crate::revocations::{Change, Changes, Cutoff, LONGEST_TOKEN, Revocation, Target};
 use crate::secret::Secret;
 use crate::signing::{SigningKey, SigningState};
 use crate::store::SharedStore;
 
 mod cuts;
+mod fits;
 mod records;
 mod writers;
 
 pub(crate) use cuts::*;
+pub(crate) use fits::*;
 pub(crate) use records::*;
 pub(crate) use writers::*;
 
@@ -70,6 +73,9 @@ macro_rules! store_conformance {
             no_update_is_lost_under_a_hundred_writers,
             no_signing_key_is_lost_under_many_writers,
             feed_versions_appear_in_order_under_many_writers,
+            seats_are_never_exceeded_by_many_creators,
+            a_key_that_comes_back_takes_a_seat,
+            one_of_many_equal_trials_is_granted,
             two_handles_see_one_store,
         ]);
     };
@@ -142,6 +148,9 @@ fn licence(id: char, of: &str) -> Licence {
         starts_at: at(1),
         ends_at: None,
         suspended: false,
+        seats: None,
+        trial: false,
+        document: None,
         created_at: at(1),
     }
 }

@@ -80,6 +80,9 @@ pub(crate) async fn licences_keep_every_field(bench: Bench) {
             starts_at: Timestamp::from_millis(77),
             ends_at: Some(Timestamp::from_millis(88)),
             suspended: true,
+            seats: Some(u32::MAX),
+            trial: true,
+            document: Some("a.b.c".to_owned()),
             created_at: Timestamp::from_millis(66),
             ..licence(id, "acme")
         };
@@ -92,6 +95,9 @@ pub(crate) async fn licences_keep_every_field(bench: Bench) {
             starts_at: at(99),
             ends_at: None,
             suspended: false,
+            seats: None,
+            trial: false,
+            document: None,
             ..full
         };
         let updated = bench.store.update_licence(&other.id, &|_| Update::Write(other.clone(), Cut::No)).await;

@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 
 use super::row::{Columns, millis, word_of};
-use super::{Replaced, Sql, SqliteStore, Stored, sql};
+use super::{Replaced, Sql, SqliteStore, Stored, Write, sql};
+use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::ids::{AccountName, KeyId, scope};
-use crate::keys::{Key, KeyState, KeyStore};
-use crate::persist::{Result, Update, Updated};
-use crate::revocations::Change;
+use crate::keys::{Fits, Key, KeyState, KeyStore, SeatedChange};
+use crate::licences::seats::Seating;
+use crate::persist::{Inserted, Result, Update, Updated};
+use crate::store::rules::Record;
 
 const STATES: &[(&str, KeyState)] =
     &[("active", KeyState::Active), ("suspended", KeyState::Suspended), ("revoked", KeyState::Revoked)];
@@ -45,20 +47,49 @@ impl Replaced for Key {
     }
 }
 
+fn insert(key: &Key) -> Sql {
+    sql("INSERT INTO keys (id, account, label, hash, groups, state, expires_at, created_at) \
+                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING")
+    .bind(key.id.as_str())
+    .bind(key.account.as_str())
+    .bind(key.label.as_str())
+    .bind(key.hash.as_phc())
+    .bind(key.groups.as_ref().map(scope))
+    .bind(word_of(&key.state, STATES))
+    .bind(key.expires_at.map(millis))
+    .bind(millis(key.created_at))
+}
+
+impl Write {
+    /// The seats of an account, as they are inside this transaction.
+    async fn seating(&mut self, name: &AccountName, now: Timestamp) -> Result<Seating> {
+        // As `Key::holds_seat`.
+        let count = sql("SELECT COUNT(*) AS held FROM keys WHERE account = $1 AND state <> 'revoked' \
+                         AND (expires_at IS NULL OR expires_at > $2)")
+        .bind(name.as_str().to_owned())
+        .bind(millis(now));
+        let held = match &self.row(count).await? {
+            Some(row) => Columns::of(row, "keys", "held").count("held")?,
+            None => 0,
+        };
+        Ok(Seating { licences: self.licences_of(name).await?, held })
+    }
+}
+
 #[async_trait]
 impl KeyStore for SqliteStore {
     async fn insert_key(&self, key: &Key) -> Result<bool> {
-        let insert = sql("INSERT INTO keys (id, account, label, hash, groups, state, expires_at, created_at) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING")
-        .bind(key.id.as_str())
-        .bind(key.account.as_str())
-        .bind(key.label.as_str())
-        .bind(key.hash.as_phc())
-        .bind(key.groups.as_ref().map(scope))
-        .bind(word_of(&key.state, STATES))
-        .bind(key.expires_at.map(millis))
-        .bind(millis(key.created_at));
-        self.change_one(insert, &Change::Key(key.id)).await
+        self.change_one(insert(key), &key.change()).await
+    }
+
+    async fn insert_key_if(&self, key: &Key, now: Timestamp, fits: &Fits<'_>) -> Result<Inserted> {
+        let mut write = self.write().await?;
+        let seating = write.seating(&key.account, now).await?;
+        if !fits(&seating) {
+            write.abandon().await?;
+            return Ok(Inserted::Refused);
+        }
+        write.insert(insert(key), &key.change()).await
     }
 
     async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
@@ -82,5 +113,17 @@ impl KeyStore for SqliteStore {
         change: &(dyn Fn(Key) -> Update<Key> + Send + Sync),
     ) -> Result<Updated<Key>> {
         self.update(id.as_str(), change).await
+    }
+
+    async fn update_key_seated(&self, id: &KeyId, now: Timestamp, change: &SeatedChange<'_>) -> Result<Updated<Key>> {
+        let mut write = self.write().await?;
+        let Some(row) = write.row(sql(Key::FIND).bind(id.as_str().to_owned())).await? else {
+            write.abandon().await?;
+            return Ok(Updated::Missing);
+        };
+        let before = Key::read(&row)?;
+        let seating = write.seating(&before.account, now).await?;
+        let decided = change(before.clone(), &seating);
+        write.update(before, decided).await
     }
 }

@@ -31,7 +31,7 @@ use crate::accounts::AccountStore;
 use crate::groups::GroupStore;
 use crate::keys::KeyStore;
 use crate::licences::LicenceStore;
-use crate::persist::{Error, Result, Update, Updated};
+use crate::persist::{Error, Inserted, Result, Update, Updated};
 use crate::revocations::Change;
 use crate::signing::SigningKeyStore;
 
@@ -163,14 +163,7 @@ impl SqliteStore {
 
     /// Runs one statement and tells of it, unless it concerned no row: then nothing happened, and the answer is `false`.
     async fn change_one(&self, query: Sql, change: &Change) -> Result<bool> {
-        let mut write = self.write().await?;
-        if write.execute(query).await? == 0 {
-            write.abandon().await?;
-            return Ok(false);
-        }
-        write.tell(change).await?;
-        write.commit().await?;
-        Ok(true)
+        Ok(self.write().await?.insert(query, change).await? == Inserted::Done)
     }
 
     async fn update<R: Replaced>(
@@ -184,20 +177,8 @@ impl SqliteStore {
             return Ok(Updated::Missing);
         };
         let before = R::read(&row)?;
-        let (after, cut) = match change(before.clone()) {
-            Update::Keep => {
-                write.abandon().await?;
-                return Ok(Updated::Done(before));
-            }
-            Update::Write(after, cut) => (after.settled(&before), cut),
-        };
-        write.execute(after.replace()).await?;
-        write.tell(&after.change()).await?;
-        if let Some((now, forever)) = rules::cut(cut) {
-            write.revoke(&after.target(), now, forever).await?;
-        }
-        write.commit().await?;
-        Ok(Updated::Done(after))
+        let decided = change(before.clone());
+        write.update(before, decided).await
     }
 
     /// Begins a write transaction. Waits for the writers before it, here and in other processes.
@@ -240,6 +221,35 @@ impl Write {
 
     async fn rows(&mut self, query: Sql) -> Result<Vec<SqliteRow>> {
         query.fetch_all(&mut *self.conn).await.map_err(|error| fault(&self.path, error))
+    }
+
+    /// Runs one statement, tells of it and commits. A statement that concerned no row ends the transaction without a change.
+    async fn insert(mut self, query: Sql, change: &Change) -> Result<Inserted> {
+        if self.execute(query).await? == 0 {
+            self.abandon().await?;
+            return Ok(Inserted::Taken);
+        }
+        self.tell(change).await?;
+        self.commit().await?;
+        Ok(Inserted::Done)
+    }
+
+    /// Makes of the record what was decided, and commits.
+    async fn update<R: Replaced>(mut self, before: R, decided: Update<R>) -> Result<Updated<R>> {
+        let (after, cut) = match decided {
+            Update::Keep => {
+                self.abandon().await?;
+                return Ok(Updated::Done(before));
+            }
+            Update::Write(after, cut) => (after.settled(&before), cut),
+        };
+        self.execute(after.replace()).await?;
+        self.tell(&after.change()).await?;
+        if let Some((now, forever)) = rules::cut(cut) {
+            self.revoke(&after.target(), now, forever).await?;
+        }
+        self.commit().await?;
+        Ok(Updated::Done(after))
     }
 
     /// Ends the transaction; from the return on, what it did is durable.

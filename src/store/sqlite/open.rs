@@ -29,6 +29,7 @@ const APPLICATION_ID: i64 = 0x4B45_5942;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_records.sql"),
     include_str!("../../../migrations/sqlite/0002_rotation.sql"),
+    include_str!("../../../migrations/sqlite/0003_licences.sql"),
 ];
 
 const OWNER_ONLY: u32 = 0o600;

@@ -62,6 +62,9 @@ async fn a_licence_begins_at_its_start() {
         starts_at: gateway.now() + Duration::from_secs(60),
         ends_at: None,
         suspended: false,
+        seats: None,
+        trial: false,
+        document: None,
         created_at: gateway.now(),
     };
     assert!(gateway.store.insert_licence(&licence).await.expect("stored"));
