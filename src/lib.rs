@@ -19,6 +19,7 @@ pub mod groups;
 pub mod keys;
 pub mod licences;
 pub mod limits;
+pub mod notices;
 pub mod repositories;
 pub mod revocations;
 pub mod routes;
@@ -30,6 +31,7 @@ pub mod access;
 pub mod exchange;
 pub mod openapi;
 pub mod registry;
+pub mod webhook;
 // floor 3: backends
 pub mod store;
 // floor 4: doors

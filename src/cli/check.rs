@@ -15,6 +15,7 @@ use crate::ids::GroupId;
 use crate::keys::KeyState;
 use crate::proxy::upstream::Upstreams;
 use crate::store::SharedStore;
+use crate::webhook::Webhook;
 use crate::{signing, tls};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,6 +93,18 @@ pub(super) async fn run(session: &mut Session<'_, '_>) -> Result<Exit, Failure> 
     );
     certificate(&session.config, session.now(), &mut report);
     upstreams(&session.config, &mut report);
+    if let Some(settings) = &session.config.webhook {
+        match Webhook::new(settings) {
+            Ok(_) if settings.secret_file.is_none() => {
+                report.warning(
+                    "notices",
+                    "they are not signed, so their receiver cannot tell who sent them; set notices.secret_file",
+                );
+            }
+            Ok(_) => report.ok("notices", "they are posted and signed"),
+            Err(error) => report.fault("notices", error.to_string()),
+        }
+    }
     if let Some(store) = records(session, &mut report).await
         && let Err(error) = references(&session.config, &store, &session.clock, &mut report).await
     {

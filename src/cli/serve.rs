@@ -40,9 +40,11 @@ impl From<StartError> for Failure {
                 let hint = format!("set {setting} in the configuration; see `keybearer serve --help` for the options");
                 Self::mendable(error.to_string()).hint(hint)
             }
-            StartError::Tls(_) | StartError::Signing(_) | StartError::Upstreams(_) | StartError::Socket { .. } => {
-                Self::mendable(error.to_string())
-            }
+            StartError::Tls(_)
+            | StartError::Signing(_)
+            | StartError::Upstreams(_)
+            | StartError::Webhook(_)
+            | StartError::Socket { .. } => Self::mendable(error.to_string()),
         }
     }
 }

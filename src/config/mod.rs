@@ -30,7 +30,9 @@ pub use faults::{Fault, Faults, Origin};
 use self::reader::{Reader, position};
 use crate::keys::KeyPrefix;
 use crate::proxy::upstream::UpstreamSettings;
-use crate::{access, credentials, forward_auth, groups::demo, routes, server, signing, telemetry, tls, tokens};
+use crate::{
+    access, credentials, forward_auth, groups::demo, notices, routes, server, signing, telemetry, tls, tokens, webhook,
+};
 
 /// Where records are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +71,10 @@ pub struct Config {
     pub demo: demo::Settings,
     /// `[logging]`
     pub logging: telemetry::Settings,
+    /// `[notices]`: when licences' ends are announced.
+    pub notices: notices::Settings,
+    /// `[notices]`: where to, besides the log.
+    pub webhook: Option<webhook::Settings>,
     /// `[forward_auth]`, where other proxies may ask.
     pub forward_auth: Option<forward_auth::Settings>,
     /// `[image_registry]` and `[[repositories]]`
@@ -94,6 +100,8 @@ impl Default for Config {
             credentials: credentials::Settings::default(),
             demo: demo::Settings::default(),
             logging: telemetry::Settings::default(),
+            notices: notices::Settings::default(),
+            webhook: None,
             forward_auth: None,
             image_registry: None,
             upstreams: vec![],

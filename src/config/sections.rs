@@ -17,7 +17,7 @@ use crate::groups::demo;
 use crate::limits::Rate;
 use crate::server::{ForwardedHeader, PlaintextCredentials};
 use crate::telemetry::Format;
-use crate::{access, credentials, server, signing, telemetry, tls, tokens};
+use crate::{access, credentials, notices, server, signing, telemetry, tls, tokens, webhook};
 
 /// What was read of the lists of sections: each entry as far as it could be read.
 #[derive(Debug, Default)]
@@ -46,6 +46,8 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
         credentials,
         demo,
         logging,
+        notices,
+        webhook,
         forward_auth,
         image_registry: _,
         upstreams: _,
@@ -64,6 +66,7 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
     root.section("credentials", |section| read_credentials(section, credentials));
     root.section("demo", |section| read_demo(section, demo));
     root.section("logging", |section| read_logging(section, logging));
+    root.section("notices", |section| read_notices(section, notices, webhook));
     root.section("forward_auth", |section| read_forward_auth(section, forward_auth));
     let (mut registry, mut repositories) = (Registry::default(), Vec::new());
     root.section("image_registry", |section| read_registry(section, &mut registry));
@@ -209,6 +212,19 @@ fn read_logging(section: &mut Section, settings: &mut telemetry::Settings) {
     section.read("format", format, one_of(FORMATS, "\"json\""));
     section.read("level", level, log_filter);
     section.read("requests", requests, boolean);
+}
+
+fn read_notices(section: &mut Section, settings: &mut notices::Settings, webhook: &mut Option<webhook::Settings>) {
+    let notices::Settings { before_end } = settings;
+    section.list("before_end", before_end, duration(MINUTE..=366 * DAY, "[\"30d\", \"7d\", \"1d\"]"));
+    let (mut target, mut secret_file, mut ca_file) = (None, None, None);
+    section.read_some("webhook", &mut target, parsed("a webhook", "\"https://hooks.example.com/keybearer\""));
+    section.read_some("secret_file", &mut secret_file, path("\"/etc/keybearer/webhook.secret\""));
+    section.read_some("ca_file", &mut ca_file, path("\"/etc/keybearer/webhook-ca.pem\""));
+    if secret_file.is_some() || ca_file.is_some() {
+        section.require("webhook", "write where notices go, as in webhook = \"https://hooks.example.com/keybearer\"");
+    }
+    *webhook = target.map(|target| webhook::Settings { target, secret_file, ca_file });
 }
 
 /// A rate's own rule has an example in it.

@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
+use crate::notices::{Notifier, keep_noticed};
 use crate::oauth::{
     Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
 };
@@ -47,6 +48,7 @@ use crate::signing::{KeyRing, keep_rotated};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
 use crate::tokens::{self, Issuer};
+use crate::webhook::Webhook;
 
 /// How often what counts no more is dropped.
 const CLEAN: Duration = Duration::from_secs(60);
@@ -121,6 +123,13 @@ impl Gateway {
                 Arc::clone(&clock),
             )
             .await?,
+        );
+        let webhook = config.webhook.as_ref().map(Webhook::new).transpose().map_err(StartError::Webhook)?;
+        let notifier = Notifier::new(
+            &config.notices,
+            Arc::clone(&store) as _,
+            webhook.map(|webhook| Arc::new(webhook) as _),
+            Arc::clone(&clock),
         );
         let listeners = Listeners::bind(config).await?;
         let issuer = Arc::new(Issuer::new(&config.tokens, &config.key_prefix, Arc::clone(&ring)));
@@ -267,17 +276,18 @@ impl Gateway {
             certificates,
         };
         gateway.observe(sink);
-        Ok(gateway.with_tasks(&store, &clock))
+        Ok(gateway.with_tasks(&store, &clock, notifier))
     }
 
     /// Starts what runs beside the requests.
-    fn with_tasks(mut self, store: &SharedStore, clock: &Arc<dyn Clock>) -> Self {
+    fn with_tasks(mut self, store: &SharedStore, clock: &Arc<dyn Clock>, notifier: Notifier) -> Self {
         self.tasks = vec![
             tokio::spawn(keep_swept(Arc::clone(&self.registry), Arc::clone(clock))),
             tokio::spawn(follow(Arc::clone(&self.follower), Arc::clone(clock))),
             tokio::spawn(keep_rotated(Arc::clone(&self.doors.ring))),
             tokio::spawn(Arc::clone(&self.certificates).keep_fresh(Arc::clone(clock))),
             tokio::spawn(Arc::clone(&self.doors.proxy).watch()),
+            tokio::spawn(keep_noticed(Arc::new(notifier))),
             tokio::spawn(clean(
                 Arc::clone(store),
                 Arc::clone(clock),
@@ -501,6 +511,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("demo (all but the rates)", old.demo != demo),
         ("logging", old.logging != new.logging),
         ("image_registry (whether there is one)", old.image_registry.is_some() != new.image_registry.is_some()),
+        ("notices", (&old.notices, &old.webhook) != (&new.notices, &new.webhook)),
         ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

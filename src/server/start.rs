@@ -8,6 +8,7 @@ use crate::persist;
 use crate::proxy::upstream::UpstreamError;
 use crate::signing;
 use crate::tls;
+use crate::webhook;
 
 /// Why the gateway cannot start. Each says what to do.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum StartError {
     Hash(HashError),
     /// Files of upstreams.
     Upstreams(Vec<UpstreamError>),
+    /// Files of the webhook.
+    Webhook(webhook::Error),
     /// The Unix socket for other proxies.
     Socket {
         /// Where it was to be.
@@ -51,6 +54,7 @@ impl std::fmt::Display for StartError {
                 let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 f.write_str(&lines.join("\n"))
             }
+            Self::Webhook(error) => error.fmt(f),
             Self::Socket { path, source } => {
                 let why = match source.kind() {
                     std::io::ErrorKind::AddrInUse => "another program, or another keybearer, listens there".to_owned(),

@@ -3,6 +3,7 @@
 //! Keeps nothing across a restart. A record change, its cut and their feed entries happen under one lock, which is what a
 //! transaction is elsewhere.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +17,7 @@ use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
 use crate::keys::{Fits, Key, KeyStore, SeatedChange};
 use crate::licences::seats::Seating;
 use crate::licences::{Beside, Licence, LicenceStore};
+use crate::notices::{Notice, NoticeStore, Occasion};
 use crate::persist::{Error, Inserted, Result, Update, Updated};
 use crate::revocations::{Change, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::signing::{SigningKey, SigningKeyStore};
@@ -30,6 +32,7 @@ struct State {
     groups: BTreeMap<GroupId, Group>,
     keys: BTreeMap<KeyId, Key>,
     licences: BTreeMap<LicenceId, Licence>,
+    notices: Vec<Notice>,
     signing_keys: Vec<SigningKey>,
     revocations: HashMap<Target, Revocation>,
     feed: VecDeque<(u64, Change)>,
@@ -290,6 +293,46 @@ impl LicenceStore for MemoryStore {
         change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync),
     ) -> Result<Updated<Licence>> {
         Ok(self.state().update(|state| &mut state.licences, id, change))
+    }
+}
+
+#[async_trait]
+impl NoticeStore for MemoryStore {
+    async fn licences_ending(&self, after: Timestamp, until: Timestamp) -> Result<Vec<Licence>> {
+        let ends = |held: &&Licence| held.ends_at.is_some_and(|end| after < end && end <= until);
+        let mut licences: Vec<Licence> = self.state().licences.values().filter(ends).cloned().collect();
+        licences.sort_by_key(|held| (held.ends_at, held.id));
+        Ok(licences)
+    }
+
+    async fn notices(&self, after: Timestamp) -> Result<Vec<Notice>> {
+        let mut notices: Vec<Notice> =
+            self.state().notices.iter().filter(|held| after < held.occasion.ends_at).cloned().collect();
+        notices.sort_by_key(|held| (held.occasion.ends_at, held.occasion.licence, Reverse(held.occasion.ahead)));
+        Ok(notices)
+    }
+
+    async fn update_notice(
+        &self,
+        occasion: &Occasion,
+        change: &(dyn Fn(Option<Notice>) -> Option<Notice> + Send + Sync),
+    ) -> Result<Option<Notice>> {
+        let mut state = self.state();
+        let held = state.notices.iter().position(|held| held.occasion == *occasion);
+        let Some(after) = change(held.map(|at| state.notices[at].clone())) else { return Ok(None) };
+        let after = Notice { occasion: occasion.clone(), ..after };
+        match held {
+            Some(at) => state.notices[at] = after.clone(),
+            None => state.notices.push(after.clone()),
+        }
+        Ok(Some(after))
+    }
+
+    async fn forget_notices(&self, until: Timestamp) -> Result<u64> {
+        let mut state = self.state();
+        let before = state.notices.len();
+        state.notices.retain(|held| until < held.occasion.ends_at);
+        Ok((before - state.notices.len()) as u64)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::accounts::AccountStore;
 use crate::groups::GroupStore;
 use crate::keys::KeyStore;
 use crate::licences::LicenceStore;
+use crate::notices::NoticeStore;
 use crate::revocations::RevocationStore;
 use crate::signing::SigningKeyStore;
 
@@ -21,9 +22,15 @@ pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
 /// A backend for every record of the gateway.
-pub trait Store: AccountStore + GroupStore + KeyStore + LicenceStore + RevocationStore + SigningKeyStore {}
+pub trait Store:
+    AccountStore + GroupStore + KeyStore + LicenceStore + NoticeStore + RevocationStore + SigningKeyStore
+{
+}
 
-impl<T> Store for T where T: AccountStore + GroupStore + KeyStore + LicenceStore + RevocationStore + SigningKeyStore {}
+impl<T> Store for T where
+    T: AccountStore + GroupStore + KeyStore + LicenceStore + NoticeStore + RevocationStore + SigningKeyStore
+{
+}
 
 /// A store, whichever it is.
 pub type SharedStore = Arc<dyn Store>;

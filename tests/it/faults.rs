@@ -12,6 +12,7 @@ use keybearer::ids::{AccountName, GroupId, KeyId, LicenceId};
 use keybearer::keys::{Fits, Key, KeyState, KeyStore, SeatedChange};
 use keybearer::licences::{Beside, Licence, LicenceStore};
 use keybearer::limits::Rate;
+use keybearer::notices::{Notice, NoticeStore, Occasion};
 use keybearer::persist::{Cut, Error, Inserted, Result, Update, Updated};
 use keybearer::revocations::{Changes, Revocation, RevocationStore, Target};
 use keybearer::signing::{SigningKey, SigningKeyStore};
@@ -94,6 +95,12 @@ hand_on!(LicenceStore {
     fn licence(id: &LicenceId) -> Option<Licence>;
     fn licences(of: Option<&AccountName>) -> Vec<Licence>;
     fn update_licence(id: &LicenceId, change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync)) -> Updated<Licence>;
+});
+hand_on!(NoticeStore {
+    fn licences_ending(after: Timestamp, until: Timestamp) -> Vec<Licence>;
+    fn notices(after: Timestamp) -> Vec<Notice>;
+    fn update_notice(occasion: &Occasion, change: &(dyn Fn(Option<Notice>) -> Option<Notice> + Send + Sync)) -> Option<Notice>;
+    fn forget_notices(until: Timestamp) -> u64;
 });
 hand_on!(RevocationStore {
     fn revoke(target: &Target, now: Timestamp, forever: bool) -> Revocation;

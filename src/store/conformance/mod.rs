@@ -23,11 +23,13 @@ use crate::store::SharedStore;
 
 mod cuts;
 mod fits;
+mod notices;
 mod records;
 mod writers;
 
 pub(crate) use cuts::*;
 pub(crate) use fits::*;
+pub(crate) use notices::*;
 pub(crate) use records::*;
 pub(crate) use writers::*;
 
@@ -76,6 +78,9 @@ macro_rules! store_conformance {
             seats_are_never_exceeded_by_many_creators,
             a_key_that_comes_back_takes_a_seat,
             one_of_many_equal_trials_is_granted,
+            notices_keep_every_field_and_are_forgotten,
+            a_notice_is_claimed_by_one_of_many,
+            licences_are_found_by_their_end,
             two_handles_see_one_store,
         ]);
     };

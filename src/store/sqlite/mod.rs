@@ -9,6 +9,7 @@ mod fault;
 mod groups;
 mod keys;
 mod licences;
+mod notices;
 mod open;
 mod revocations;
 mod row;
@@ -28,9 +29,11 @@ use self::fault::fault;
 use self::open::Setup;
 use super::rules::{self, Record};
 use crate::accounts::AccountStore;
+use crate::clock::Timestamp;
 use crate::groups::GroupStore;
 use crate::keys::KeyStore;
 use crate::licences::LicenceStore;
+use crate::notices::NoticeStore;
 use crate::persist::{Error, Inserted, Result, Update, Updated};
 use crate::revocations::Change;
 use crate::signing::SigningKeyStore;
@@ -137,6 +140,7 @@ impl SqliteStore {
             self.keys(None).await.err(),
             self.licences(None).await.err(),
             self.signing_keys().await.err(),
+            self.notices(Timestamp::default()).await.err(),
             self.read_all_revocations().await.err(),
         ];
         for error in read.into_iter().flatten() {
