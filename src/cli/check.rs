@@ -13,6 +13,7 @@ use crate::config::{Config, Faults, StoreKind};
 use crate::groups::demo;
 use crate::ids::GroupId;
 use crate::keys::KeyState;
+use crate::licences::{Documents, Licence};
 use crate::proxy::upstream::Upstreams;
 use crate::store::SharedStore;
 use crate::webhook::Webhook;
@@ -192,6 +193,7 @@ async fn references(
             report.warning("licences", text);
         }
     }
+    documents(config, &licences, store.latest_time().await?, now, report);
     let keys = store.keys(None).await?;
     for key in keys.iter().filter(|key| key.state != KeyState::Revoked) {
         for group in key.groups.iter().flatten().filter(|group| !known.contains(group)) {
@@ -211,6 +213,28 @@ async fn references(
         format!("accounts {accounts}, keys {}, licences {}, signing keys {signing}", keys.len(), licences.len()),
     );
     Ok(())
+}
+
+/// Licences from documents, as the gateway itself would believe them.
+fn documents(config: &Config, licences: &[Licence], latest: Timestamp, now: Timestamp, report: &mut Report) {
+    let documents = Documents::new(&config.licences);
+    documents.learn(latest);
+    let installed: Vec<&Licence> = licences.iter().filter(|licence| licence.document.is_some()).collect();
+    for licence in &installed {
+        if let Err(distrust) = documents.settled((*licence).clone()) {
+            let (id, account) = (licence.id, &licence.account);
+            report.fault("licences", format!("licence {id} of account \"{account}\" grants nothing: {distrust}"));
+        }
+    }
+    if (documents.are_used() || !installed.is_empty()) && documents.is_set_back(now) {
+        let latest = documents.latest();
+        report.fault(
+            "clock",
+            format!(
+                "it shows {now}, and it was {latest} before: no licence from a document grants anything; set it right"
+            ),
+        );
+    }
 }
 
 /// The operator's certificate, as the gateway itself would load it. The local authority's is not opened: that could make it.

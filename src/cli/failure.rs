@@ -164,6 +164,18 @@ impl From<licences::Error> for Failure {
     }
 }
 
+impl From<licences::DocumentError> for Failure {
+    fn from(error: licences::DocumentError) -> Self {
+        Self::mendable(error.to_string())
+    }
+}
+
+impl From<licences::VendorKeyError> for Failure {
+    fn from(error: licences::VendorKeyError) -> Self {
+        Self::mendable(error.to_string())
+    }
+}
+
 impl From<revocations::Error> for Failure {
     fn from(error: revocations::Error) -> Self {
         use revocations::Error as E;

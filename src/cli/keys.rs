@@ -92,7 +92,8 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
     let store = session.store().await?;
     let prefix = session.config.key_prefix.clone();
     let operations =
-        Operations::new(store.clone(), store.clone(), store.clone(), session.clock.clone(), prefix.clone());
+        Operations::new(store.clone(), store.clone(), store.clone(), session.clock.clone(), prefix.clone())
+            .with_documents(session.documents(&store).await?);
     let now = session.now();
     let (changed, done, already) = match command {
         Command::Create { account, label, groups, expires } => {
@@ -187,9 +188,11 @@ async fn advise(session: &mut Session<'_, '_>, store: &SharedStore, key: &Key, n
     {
         session.out.warn(&format!("account \"{name}\" is suspended or expired, so the key does not work yet"));
     }
-    let licensed = store.licences(Some(name)).await?.into_iter().any(|licence| {
-        licence.is_live(now) && key.groups.as_ref().is_none_or(|groups| !groups.is_disjoint(&licence.groups))
-    });
+    let documents = session.documents(store).await?;
+    let licensed =
+        store.licences(Some(name)).await?.into_iter().filter_map(|held| documents.settled(held).ok()).any(|licence| {
+            licence.is_live(now) && key.groups.as_ref().is_none_or(|groups| !groups.is_disjoint(&licence.groups))
+        });
     if !licensed {
         session.out.warn("no licence in force grants this key a group, so its tokens reach no licensed path");
         session.out.hint(&format!("keybearer licences grant {name} --group GROUP"));

@@ -1,16 +1,18 @@
 //! `keybearer licences …`
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgGroup, Subcommand};
 
 use super::failure::Failure;
+use super::licence_documents::{IssueArgs, VendorKeyCommand};
 use super::view::{self, LicenceView, Named, show_seats};
 use super::when::{End, When, show_end, span};
-use super::{Session, group_set};
+use super::{Session, group_set, licence_documents};
 use crate::ids::{AccountName, GroupId, LicenceId, scope};
-use crate::licences::{Licence, NewLicence, Operations, STANDARD_PLAN, Upgrade};
+use crate::licences::{Documents, Licence, NewLicence, Operations, STANDARD_PLAN, Upgrade};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -111,6 +113,29 @@ pub(super) enum Command {
         /// Its id.
         id: LicenceId,
     },
+    /// Install a signed document that a vendor has issued, or a newer one of the same licence. Nothing is asked over the network.
+    Install {
+        /// The document.
+        file: PathBuf,
+        /// Make the groups that it names and that do not exist.
+        #[arg(long)]
+        create_groups: bool,
+    },
+    /// Show what a document says, and whether this installation believes it.
+    Inspect {
+        /// The document.
+        file: PathBuf,
+    },
+    /// For vendors: issue a signed document, which a customer's gateway enforces without a call home.
+    #[command(
+        after_help = "Example:\n  keybearer licences issue --sign --vendor-key vendor.key --account acme --group orders \
+        --seats 20 --until 365d --out acme.licence\n\nTo renew it, name its licence:\n  \
+        keybearer licences issue --sign --vendor-key vendor.key --licence 0123456789ab …"
+    )]
+    Issue(IssueArgs),
+    /// For vendors: the key that documents are signed with.
+    #[command(subcommand)]
+    VendorKey(VendorKeyCommand),
     /// Replace the groups it grants. The account's tokens die when a group is lost.
     SetGroups {
         /// Its id.
@@ -136,8 +161,17 @@ impl FromStr for Seats {
 }
 
 pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Result<(), Failure> {
+    let command = match command {
+        // A vendor's machine has no gateway's store, and need not have one.
+        Command::VendorKey(command) => return licence_documents::vendor_key(session, &command),
+        Command::Issue(args) => return licence_documents::issue(session, args),
+        Command::Inspect { file } => return licence_documents::inspect(session, &file),
+        other => other,
+    };
     let store = session.store().await?;
-    let operations = Operations::new(store.clone(), store.clone(), store, session.clock.clone());
+    let documents = session.documents(&store).await?;
+    let operations = Operations::new(store.clone(), store.clone(), store, session.clock.clone())
+        .with_documents(std::sync::Arc::clone(&documents));
     let now = session.now();
     let (changed, done, already) = match command {
         Command::Grant { account, groups, plan, starts, ends, seats, trial, again } => {
@@ -168,10 +202,17 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
                 session.out.data(licence.id.as_str())
             };
         }
-        Command::List { account } => return list(session, &operations, account.as_ref()).await,
+        Command::Install { file, create_groups } => {
+            return licence_documents::install(session, &operations, &file, create_groups).await;
+        }
+        Command::List { account } => return list(session, &operations, &documents, account.as_ref()).await,
         Command::Show { id } => {
             let licence = operations.show(&id).await?;
-            return view::show(session.out, &LicenceView::new(&licence, now));
+            let view = LicenceView::settled(licence, &documents, now);
+            if let Some(distrust) = &view.distrust {
+                session.out.warn(&format!("licence {id} grants nothing: {distrust}"));
+            }
+            return view::show(session.out, &view);
         }
         Command::Extend { id, ends, by, until } => {
             let changed = match (by, ends.or(until)) {
@@ -201,6 +242,8 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
         }
         Command::Resume { id } => (operations.resume(&id).await?, "it grants again".to_owned(), "it is not suspended"),
         Command::End { id } => (operations.end(&id).await?, "it has ended".to_owned(), "it had ended already"),
+        // Taken above.
+        Command::VendorKey(_) | Command::Issue(_) | Command::Inspect { .. } => return Ok(()),
         Command::SetGroups { id, groups } => {
             let groups = group_set(groups).unwrap_or_default();
             let changed = operations.set_groups(&id, &groups).await?;
@@ -222,11 +265,12 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
 async fn list(
     session: &mut Session<'_, '_>,
     operations: &Operations,
+    documents: &Documents,
     account: Option<&AccountName>,
 ) -> Result<(), Failure> {
     let now = session.now();
-    let licences: Vec<LicenceView> =
-        operations.list(account).await?.iter().map(|licence| LicenceView::new(licence, now)).collect();
+    let licences = operations.list(account).await?.into_iter();
+    let licences: Vec<LicenceView> = licences.map(|licence| LicenceView::settled(licence, documents, now)).collect();
     if session.out.json() {
         return session.out.document(&serde_json::json!({ "licences": licences }));
     }

@@ -12,9 +12,11 @@ mod failure;
 mod groups;
 mod health;
 mod keys;
+mod licence_documents;
 mod licences;
 mod output;
 mod password;
+mod private_file;
 mod scrub;
 mod serve;
 mod signing_keys;
@@ -38,6 +40,7 @@ use clap::{Parser, Subcommand};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Faults, Overrides};
 use crate::ids::{Groups, KeyId};
+use crate::licences::Documents;
 use crate::secret::Secret;
 use crate::server::openapi;
 use crate::store::SharedStore;
@@ -273,6 +276,13 @@ impl Session<'_, '_> {
     /// Opens the store that the configuration names.
     async fn store(&mut self) -> Result<SharedStore, Failure> {
         store::open(&self.config, self.out, &mut self.opened).await
+    }
+
+    /// The licence documents that this configuration believes, with the latest time that the store has seen.
+    async fn documents(&self, store: &SharedStore) -> Result<Arc<Documents>, Failure> {
+        let documents = Documents::new(&self.config.licences);
+        documents.learn(store.latest_time().await?);
+        Ok(Arc::new(documents))
     }
 
     /// A key's id, given as `<prefix>_<id>` or as the id alone.

@@ -1,16 +1,14 @@
 //! `keybearer signing-keys …`
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::Session;
 use super::failure::Failure;
 use super::view::SigningKeyView;
 use super::when::show_end;
+use super::{Session, private_file};
 use crate::repositories::KeyName;
 use crate::signing::{Certificate, MasterKey, Operations, Rotated};
 
@@ -212,12 +210,7 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
 
 fn new_master(session: &mut Session<'_, '_>, path: &Path) -> Result<(), Failure> {
     let shown = path.display();
-    write_new(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            Failure::mendable(format!("{shown} is there already; it was left as it is")).hint("name a new file")
-        }
-        _ => Failure::mendable(format!("{shown} could not be written: {error}")),
-    })?;
+    private_file::write_new(path, &MasterKey::generate())?;
     let id = MasterKey::read(path)?.id().to_owned();
     session.out.note(&format!("{shown} holds a new master key, {id}; keep a copy where the database is not"));
     if session.config.signing.master_key_file.is_none() {
@@ -229,19 +222,6 @@ fn new_master(session: &mut Session<'_, '_>, path: &Path) -> Result<(), Failure>
         session.out.document(&serde_json::json!({ "master_key": { "id": id, "file": path } }))?;
     }
     Ok(())
-}
-
-/// A file for its owner alone, which is there with its whole content or not at all.
-fn write_new(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = file.write_all(MasterKey::generate().expose().as_bytes()).and_then(|()| file.sync_all());
-    if let Err(error) = written {
-        // What is half written is no key, and would be in the way of the next attempt.
-        let _ = std::fs::remove_file(path);
-        return Err(error);
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 async fn change_master(session: &mut Session<'_, '_>, old: &Path, new: &Path) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use crate::secret::Secret;
 
 mod commands;
 mod documents;
+mod licence_documents;
 mod player;
 mod refusals;
 mod secrets;

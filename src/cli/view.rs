@@ -1,5 +1,7 @@
 //! Records as they are printed: in JSON with stable names and RFC 3339 times, and as text. No hash and no secret is in them.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 
 use super::failure::Failure;
@@ -11,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::groups::Group;
 use crate::ids::{Groups, scope};
 use crate::keys::{Key, KeyPrefix, KeyState};
-use crate::licences::Licence;
+use crate::licences::{Document, Documents, Licence};
 use crate::revocations::{Revocation, Target};
 use crate::signing::{SigningKey, SigningState};
 
@@ -189,6 +191,11 @@ pub(super) struct LicenceView {
     /// `null`: any number.
     pub seats: Option<u32>,
     pub trial: bool,
+    /// Whether it was installed from a signed document.
+    pub from_document: bool,
+    /// Why its document is not believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distrust: Option<String>,
     pub state: &'static str,
     #[serde(serialize_with = "time")]
     pub starts_at: Timestamp,
@@ -213,10 +220,26 @@ impl LicenceView {
             plan: licence.plan.clone(),
             seats: licence.seats,
             trial: licence.trial,
+            from_document: licence.document.is_some(),
+            distrust: None,
             state,
             starts_at: licence.starts_at,
             ends_at: licence.ends_at,
             created_at: licence.created_at,
+        }
+    }
+
+    /// The licence as it stands: one from a document as that says, or refused.
+    pub(super) fn settled(licence: Licence, documents: &Documents, now: Timestamp) -> Self {
+        let as_kept = Self::new(&licence, now);
+        let set_back = licence.document.is_some() && documents.is_set_back(now);
+        let refused = |why: String| Self { state: "refused", distrust: Some(why), ..as_kept };
+        match documents.settled(licence) {
+            Ok(_) if set_back => {
+                refused(format!("the clock shows {now}, and it was {} before; set it right", documents.latest()))
+            }
+            Ok(licence) => Self::new(&licence, now),
+            Err(distrust) => refused(distrust.to_string()),
         }
     }
 
@@ -240,10 +263,68 @@ impl View for LicenceView {
             ("groups", scope(&self.groups)),
             ("plan", self.plan_shown()),
             ("seats", show_seats(self.seats)),
+            ("from", if self.from_document { "a signed document" } else { "granted here" }.into()),
             ("state", self.state.into()),
             ("starts", self.starts_at.to_string()),
             ("ends", show_end(self.ends_at)),
             ("created", self.created_at.to_string()),
+        ]
+    }
+}
+
+/// What a licence document says.
+#[derive(Serialize)]
+pub(super) struct DocumentView {
+    pub id: String,
+    pub vendor: String,
+    pub licence: String,
+    #[serde(serialize_with = "time")]
+    pub issued_at: Timestamp,
+    pub account: String,
+    pub groups: Groups,
+    pub plan: String,
+    pub seats: Option<u32>,
+    pub quotas: BTreeMap<String, u64>,
+    #[serde(serialize_with = "time")]
+    pub starts_at: Timestamp,
+    #[serde(serialize_with = "end")]
+    pub ends_at: Option<Timestamp>,
+}
+
+impl DocumentView {
+    pub(super) fn new(document: &Document) -> Self {
+        Self {
+            id: document.id.to_string(),
+            vendor: document.vendor.clone(),
+            licence: document.licence.to_string(),
+            issued_at: document.issued_at,
+            account: document.account.to_string(),
+            groups: document.groups.clone(),
+            plan: document.plan.clone(),
+            seats: document.seats,
+            quotas: document.quotas.clone(),
+            starts_at: document.starts_at,
+            ends_at: document.ends_at,
+        }
+    }
+}
+
+impl View for DocumentView {
+    const NAME: &'static str = "document";
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let quotas: Vec<String> = self.quotas.iter().map(|(name, number)| format!("{name}={number}")).collect();
+        vec![
+            ("document", self.id.clone()),
+            ("vendor", self.vendor.clone()),
+            ("licence", self.licence.clone()),
+            ("issued", self.issued_at.to_string()),
+            ("account", self.account.clone()),
+            ("groups", scope(&self.groups)),
+            ("plan", self.plan.clone()),
+            ("seats", show_seats(self.seats)),
+            ("quotas", if quotas.is_empty() { "none".into() } else { quotas.join(" ") }),
+            ("starts", self.starts_at.to_string()),
+            ("ends", show_end(self.ends_at)),
         ]
     }
 }

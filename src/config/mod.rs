@@ -31,7 +31,8 @@ use self::reader::{Reader, position};
 use crate::keys::KeyPrefix;
 use crate::proxy::upstream::UpstreamSettings;
 use crate::{
-    access, credentials, forward_auth, groups::demo, notices, routes, server, signing, telemetry, tls, tokens, webhook,
+    access, credentials, forward_auth, groups::demo, licences, notices, routes, server, signing, telemetry, tls,
+    tokens, webhook,
 };
 
 /// Where records are kept.
@@ -71,6 +72,8 @@ pub struct Config {
     pub demo: demo::Settings,
     /// `[logging]`
     pub logging: telemetry::Settings,
+    /// `[licences]`
+    pub licences: licences::Settings,
     /// `[notices]`: when licences' ends are announced.
     pub notices: notices::Settings,
     /// `[notices]`: where to, besides the log.
@@ -100,6 +103,7 @@ impl Default for Config {
             credentials: credentials::Settings::default(),
             demo: demo::Settings::default(),
             logging: telemetry::Settings::default(),
+            licences: licences::Settings::default(),
             notices: notices::Settings::default(),
             webhook: None,
             forward_auth: None,

@@ -17,7 +17,7 @@ use crate::groups::demo;
 use crate::limits::Rate;
 use crate::server::{ForwardedHeader, PlaintextCredentials};
 use crate::telemetry::Format;
-use crate::{access, credentials, notices, server, signing, telemetry, tls, tokens, webhook};
+use crate::{access, credentials, licences, notices, server, signing, telemetry, tls, tokens, webhook};
 
 /// What was read of the lists of sections: each entry as far as it could be read.
 #[derive(Debug, Default)]
@@ -46,6 +46,7 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
         credentials,
         demo,
         logging,
+        licences,
         notices,
         webhook,
         forward_auth,
@@ -66,6 +67,10 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
     root.section("credentials", |section| read_credentials(section, credentials));
     root.section("demo", |section| read_demo(section, demo));
     root.section("logging", |section| read_logging(section, logging));
+    root.section("licences", |section| {
+        let licences::Settings { vendor_keys } = licences;
+        section.list("vendor_keys", vendor_keys, parsed("a vendor's public key", ""));
+    });
     root.section("notices", |section| read_notices(section, notices, webhook));
     root.section("forward_auth", |section| read_forward_auth(section, forward_auth));
     let (mut registry, mut repositories) = (Registry::default(), Vec::new());

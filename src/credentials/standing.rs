@@ -30,6 +30,12 @@ pub(super) struct Reach {
 }
 
 impl Standing {
+    /// The same with the licences alone that no document says.
+    pub fn without_documents(&self) -> Self {
+        let licences = self.licences.iter().filter(|licence| licence.document.is_none()).cloned().collect();
+        Self { account: self.account.clone(), licences, read_at: self.read_at }
+    }
+
     /// What a credential limited to `only` (if to anything) and ending at `ends_at` (if ever) reaches at `now`.
     ///
     /// The Demo group is open to anyone, so whoever reaches something reaches it too; but it does not make a credential

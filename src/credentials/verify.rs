@@ -23,7 +23,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::groups::{GroupStore, demo};
 use crate::ids::{AccountName, Groups, KeyId};
 use crate::keys::{ApiKey, Key, KeyPrefix, KeyStore};
-use crate::licences::LicenceStore;
+use crate::licences::{Documents, LicenceStore};
 use crate::limits::Rate;
 use crate::persist::{self, Cut, Update};
 use crate::random;
@@ -100,6 +100,7 @@ pub struct Verifier {
     /// When memory was last known to agree with the store, in milliseconds.
     synced_at: AtomicU64,
     defence: Defence,
+    documents: Arc<Documents>,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -182,7 +183,13 @@ impl Verifier {
             defence: Defence::new(settings),
             settings: settings.clone(),
             clock,
+            documents: Arc::default(),
         })
+    }
+
+    /// With licence documents of vendors that are believed; otherwise none is.
+    pub fn with_documents(self, documents: Arc<Documents>) -> Self {
+        Self { documents, ..self }
     }
 
     /// What keys of this installation begin with.
@@ -358,8 +365,11 @@ impl Verifier {
         if !lives_are_fresh {
             known_at = known_at.min(synced_at);
         }
+        let now = self.clock.now();
+        // Asked each time: a clock can be set back at any moment.
+        let standing = if self.documents.is_set_back(now) { Arc::new(standing.without_documents()) } else { standing };
         let Reach { groups, not_after, longest } = standing
-            .reach(record.only.as_ref(), record.ends_at, &lives, self.demo_is_open, self.clock.now())
+            .reach(record.only.as_ref(), record.ends_at, &lives, self.demo_is_open, now)
             .map_err(Stop::Rejected)?;
         let (client, key) = match &attempt.credential {
             Credential::Key(id) => (Client::Key(*id), Some(id)),
@@ -551,7 +561,7 @@ impl Verifier {
         let epoch = self.epoch.load(Ordering::Acquire);
         let read = async {
             let account = self.stores.accounts.account(name).await?;
-            let licences = self.stores.licences.licences(Some(name)).await?;
+            let licences = self.documents.believed(self.stores.licences.licences(Some(name)).await?);
             Ok(account.map(|account| Standing { account, licences, read_at: now }))
         };
         match (read.await, held) {

@@ -12,6 +12,7 @@ use crate::credentials::{HashError, PasswordHash};
 use crate::groups::{self, GroupStore, demo};
 use crate::ids::{AccountName, GroupId, Groups, InvalidId, KeyId, free_text};
 use crate::licences::seats::{self, Limit, Seating};
+use crate::licences::{Documents, Licence};
 use crate::persist::{self, Cut, Inserted, Update, Updated};
 use crate::secret::Secret;
 
@@ -131,6 +132,7 @@ pub struct Operations {
     groups: Arc<dyn GroupStore>,
     clock: Arc<dyn Clock>,
     prefix: KeyPrefix,
+    documents: Arc<Documents>,
 }
 
 impl fmt::Debug for Operations {
@@ -148,7 +150,12 @@ impl Operations {
         clock: Arc<dyn Clock>,
         prefix: KeyPrefix,
     ) -> Self {
-        Self { keys, accounts, groups, clock, prefix }
+        Self { keys, accounts, groups, clock, prefix, documents: Arc::default() }
+    }
+
+    /// With licence documents of vendors that are believed: their seats count as they say.
+    pub fn with_documents(self, documents: Arc<Documents>) -> Self {
+        Self { documents, ..self }
     }
 
     /// Creates a key. It is stored before it is returned, so a key that was shown works.
@@ -204,7 +211,9 @@ impl Operations {
 
     /// Whether one more key may hold a seat.
     fn seat(&self, account: &AccountName, seating: &Seating, now: Timestamp) -> Result<(), Error> {
-        match seats::limit(&seating.licences, now) {
+        let settled = |licence: &Licence| self.documents.settled(licence.clone()).unwrap_or_else(|_| licence.clone());
+        let licences: Vec<Licence> = seating.licences.iter().map(settled).collect();
+        match seats::limit(&licences, now) {
             Some(limit) if seating.held >= limit.seats => {
                 Err(Error::NoSeat(NoSeat { account: account.clone(), limit, held: seating.held }))
             }

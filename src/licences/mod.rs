@@ -1,7 +1,13 @@
 //! Licences: what an account may reach, and for how long. Owns the record and its store trait.
+//!
+//! A licence is granted here, or installed from a document that a vendor has signed (`document`, `documents`, `vendor`).
 
+pub mod document;
+mod documents;
+mod install;
 mod operations;
 pub mod seats;
+mod vendor;
 
 use async_trait::async_trait;
 
@@ -9,7 +15,18 @@ use crate::clock::Timestamp;
 use crate::ids::{AccountName, Groups, LicenceId};
 use crate::persist::{Inserted, Result, Update, Updated};
 
+pub use document::{Document, DocumentError};
+pub use documents::{Distrust, Documents, TOLERANCE};
+pub use install::Installed;
 pub use operations::{Error, NewLicence, Operations, STANDARD_PLAN, Upgrade};
+pub use vendor::{VendorKey, VendorKeyError, VendorPublicKey};
+
+/// Settings of `[licences]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The vendors whose documents are believed.
+    pub vendor_keys: Vec<VendorPublicKey>,
+}
 
 /// Grants groups and a plan to an account for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,4 +84,8 @@ pub trait LicenceStore: Send + Sync {
         id: &LicenceId,
         change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync),
     ) -> Result<Updated<Licence>>;
+    /// The latest time that was ever noted; the epoch when none was.
+    async fn latest_time(&self) -> Result<Timestamp>;
+    /// Notes a time, unless a later one was noted. It is in no feed.
+    async fn note_time(&self, at: Timestamp) -> Result<()>;
 }

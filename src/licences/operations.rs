@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Licence, LicenceStore};
+use super::{DocumentError, Documents, Licence, LicenceStore};
 use crate::accounts::AccountStore;
 use crate::change::{Changed, Verdict, cut_for_end};
 use crate::clock::{Clock, Timestamp};
@@ -57,6 +57,39 @@ pub enum Error {
     NoEnd(LicenceId),
     /// An upgrade that names nothing to change.
     NoChange,
+    /// A document that cannot be believed.
+    Document(DocumentError),
+    /// The licence comes from a document, and only another document changes what it grants.
+    FromDocument(LicenceId),
+    /// The licence of that id was granted here, and no document takes its place.
+    GrantedHere(LicenceId),
+    /// The licence of that id is another account's.
+    OtherAccount(LicenceId),
+    /// A document that is not newer than the one installed.
+    OlderDocument {
+        /// The licence.
+        id: LicenceId,
+        /// When the installed one was made.
+        installed: Timestamp,
+        /// When this one was.
+        offered: Timestamp,
+    },
+    /// A document whose licence has ended.
+    DocumentEnded(Timestamp),
+    /// A document from the future: one of two clocks is wrong.
+    NotYetIssued {
+        /// What the clock shows.
+        now: Timestamp,
+        /// When the document was made.
+        issued_at: Timestamp,
+    },
+    /// The clock was set back.
+    SetBack {
+        /// What it shows.
+        now: Timestamp,
+        /// The latest time seen.
+        latest: Timestamp,
+    },
     /// Every id that was drawn is taken.
     NoFreeId,
     /// The store failed.
@@ -84,6 +117,36 @@ impl fmt::Display for Error {
             Self::EndlessTrial => f.write_str("a trial needs an end"),
             Self::NoEnd(id) => write!(f, "licence {id} has no end to add to; it goes on until it is ended"),
             Self::NoChange => f.write_str("nothing to change was named: a plan, groups, seats or an end"),
+            Self::Document(error) => error.fmt(f),
+            Self::FromDocument(id) => write!(
+                f,
+                "licence {id} comes from a signed document, which alone says what it grants and until when; ask its vendor \
+                 for a new document and install that"
+            ),
+            Self::GrantedHere(id) => {
+                write!(f, "there is a licence {id} that was granted here; no document takes its place")
+            }
+            Self::OtherAccount(id) => {
+                write!(f, "licence {id} is another account's; ask the vendor for a document of its own")
+            }
+            Self::OlderDocument { id, installed, offered } => write!(
+                f,
+                "the document of licence {id} that is installed was made at {installed}, and this one at {offered}; only a \
+                 newer one takes its place"
+            ),
+            Self::DocumentEnded(at) => {
+                write!(f, "the document's licence has ended at {at}; ask its vendor for a new one")
+            }
+            Self::NotYetIssued { now, issued_at } => write!(
+                f,
+                "the document was made at {issued_at} and this machine's clock shows {now}; set the clock right, or tell the \
+                 vendor that theirs is wrong"
+            ),
+            Self::SetBack { now, latest } => write!(
+                f,
+                "this machine's clock shows {now}, and it was {latest} before; set the clock right: until then no licence \
+                 from a document grants anything"
+            ),
             Self::NoFreeId => f.write_str("no free licence id was found; try again"),
             Self::Store(_) => f.write_str("licences could not be read or written"),
         }
@@ -142,10 +205,11 @@ pub struct Upgrade {
 /// The operations on licences.
 #[derive(Clone)]
 pub struct Operations {
-    licences: Arc<dyn LicenceStore>,
+    pub(super) licences: Arc<dyn LicenceStore>,
     accounts: Arc<dyn AccountStore>,
-    groups: Arc<dyn GroupStore>,
-    clock: Arc<dyn Clock>,
+    pub(super) groups: Arc<dyn GroupStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) documents: Arc<Documents>,
 }
 
 impl fmt::Debug for Operations {
@@ -162,7 +226,12 @@ impl Operations {
         groups: Arc<dyn GroupStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { licences, accounts, groups, clock }
+        Self { licences, accounts, groups, clock, documents: Arc::default() }
+    }
+
+    /// With documents of vendors that are believed; otherwise none is.
+    pub fn with_documents(self, documents: Arc<Documents>) -> Self {
+        Self { documents, ..self }
     }
 
     /// Grants a licence. Tokens issued so far do not know of it; the next ones do.
@@ -240,6 +309,7 @@ impl Operations {
     /// When the end does not lie after the start and the present, there is no such licence, or the store fails.
     pub async fn extend(&self, id: &LicenceId, end: Option<Timestamp>) -> Result<Changed<Licence>, Error> {
         self.update(id, |licence, now| {
+            not_from_document(&licence)?;
             check_end(licence.starts_at, end, now)?;
             if licence.ends_at == end {
                 return Ok(Update::Keep);
@@ -256,6 +326,7 @@ impl Operations {
     /// When there is no such licence, it has no end, or the store fails.
     pub async fn extend_by(&self, id: &LicenceId, by: Duration) -> Result<Changed<Licence>, Error> {
         self.update(id, |licence, now| {
+            not_from_document(&licence)?;
             let end = licence.ends_at.ok_or(Error::NoEnd(licence.id))?.max(now) + by;
             check_end(licence.starts_at, Some(end), now)?;
             Ok(Update::Write(Licence { ends_at: Some(end), ..licence }, Cut::No))
@@ -281,6 +352,7 @@ impl Operations {
             self.check_groups(groups).await?;
         }
         self.update(id, |licence, now| {
+            not_from_document(&licence)?;
             let after = Licence {
                 plan: to.plan.clone().unwrap_or_else(|| licence.plan.clone()),
                 groups: to.groups.clone().unwrap_or_else(|| licence.groups.clone()),
@@ -353,6 +425,7 @@ impl Operations {
     pub async fn set_groups(&self, id: &LicenceId, groups: &Groups) -> Result<Changed<Licence>, Error> {
         self.check_groups(groups).await?;
         self.update(id, |licence, now| {
+            not_from_document(&licence)?;
             if licence.groups == *groups {
                 return Ok(Update::Keep);
             }
@@ -363,7 +436,7 @@ impl Operations {
         .await
     }
 
-    async fn account(&self, name: &AccountName) -> Result<(), Error> {
+    pub(super) async fn account(&self, name: &AccountName) -> Result<(), Error> {
         if name.as_str() == demo::DEMO {
             return Err(Error::DemoAccount);
         }
@@ -384,7 +457,7 @@ impl Operations {
     }
 
     /// `now` is read inside the atomic update: a cut that waited for another writer must not be older than the change.
-    async fn update(
+    pub(super) async fn update(
         &self,
         id: &LicenceId,
         change: impl Fn(Licence, Timestamp) -> Result<Update<Licence>, Error> + Send + Sync,
@@ -402,12 +475,16 @@ impl Operations {
 
 /// Whether the account's tokens must die when `before` becomes `after`: for a group that is lost, or an end that one of them
 /// could outlive.
-fn cut_for(before: &Licence, after: &Licence, now: Timestamp) -> Cut {
+pub(super) fn cut_for(before: &Licence, after: &Licence, now: Timestamp) -> Cut {
     if after.groups.is_superset(&before.groups) {
         cut_for_end(before.ends_at, after.ends_at, now)
     } else {
         Cut::Now(now)
     }
+}
+
+fn not_from_document(licence: &Licence) -> Result<(), Error> {
+    if licence.document.is_some() { Err(Error::FromDocument(licence.id)) } else { Ok(()) }
 }
 
 fn check_plan(plan: &str) -> Result<(), Error> {

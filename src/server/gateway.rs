@@ -25,6 +25,7 @@ use super::listeners::{Addresses, Listeners, Running, Stack};
 use super::observe;
 use super::openapi::Descriptions;
 use super::start::StartError;
+use super::time_watch::TimeWatch;
 use super::unix::Socket;
 use crate::access::{Gate, Refusals, RequireAccess};
 use crate::client_addr::TrustedProxies;
@@ -32,6 +33,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
+use crate::licences::Documents;
 use crate::notices::{Notifier, keep_noticed};
 use crate::oauth::{
     Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
@@ -73,6 +75,7 @@ pub struct Gateway {
     follower: Arc<Follower>,
     registry: Arc<Registry>,
     certificates: Arc<Certificates>,
+    time: Arc<TimeWatch>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -98,6 +101,7 @@ impl Gateway {
         let ring = KeyRing::load(&config.signing, longest_token, Arc::clone(&store) as _, Arc::clone(&clock)).await?;
         let ring = Arc::new(ring);
         let registry = Arc::new(Registry::new(config.tokens.max_live).with_leeway(config.tokens.leeway));
+        let documents = Arc::new(Documents::new(&config.licences));
         let credentials = Arc::new(
             Verifier::start(
                 &config.credentials,
@@ -112,8 +116,10 @@ impl Gateway {
                 Arc::clone(registry.revocations()),
                 Arc::clone(&clock),
             )
-            .map_err(StartError::Hash)?,
+            .map_err(StartError::Hash)?
+            .with_documents(Arc::clone(&documents)),
         );
+        let time = Arc::new(TimeWatch::start(documents, Arc::clone(&store), Arc::clone(&clock)).await?);
         let follower = Arc::new(
             Follower::start(
                 Arc::clone(&store),
@@ -206,7 +212,7 @@ impl Gateway {
             portal,
             descriptions,
             ring,
-            health: Arc::new(Health::new(Arc::clone(&follower))),
+            health: Arc::new(Health::new(Arc::clone(&follower), Arc::clone(&time))),
             metrics: Arc::clone(&metrics),
             proxy,
             forward_auth,
@@ -274,6 +280,7 @@ impl Gateway {
             follower,
             registry,
             certificates,
+            time,
         };
         gateway.observe(sink);
         Ok(gateway.with_tasks(&store, &clock, notifier))
@@ -287,6 +294,7 @@ impl Gateway {
             tokio::spawn(keep_rotated(Arc::clone(&self.doors.ring))),
             tokio::spawn(Arc::clone(&self.certificates).keep_fresh(Arc::clone(clock))),
             tokio::spawn(Arc::clone(&self.doors.proxy).watch()),
+            tokio::spawn(Arc::clone(&self.time).keep()),
             tokio::spawn(keep_noticed(Arc::new(notifier))),
             tokio::spawn(clean(
                 Arc::clone(store),
@@ -447,6 +455,7 @@ impl Gateway {
                 Err(error) => tracing::error!(error = %error, "a listener's task ended"),
             }
         }
+        self.time.look().await;
     }
 }
 
@@ -511,6 +520,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("demo (all but the rates)", old.demo != demo),
         ("logging", old.logging != new.logging),
         ("image_registry (whether there is one)", old.image_registry.is_some() != new.image_registry.is_some()),
+        ("licences", old.licences != new.licences),
         ("notices", (&old.notices, &old.webhook) != (&new.notices, &new.webhook)),
         ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),
     ];

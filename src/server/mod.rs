@@ -22,6 +22,7 @@ mod listeners;
 mod observe;
 pub mod openapi;
 mod start;
+mod time_watch;
 mod unix;
 
 use std::net::SocketAddr;

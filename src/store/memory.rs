@@ -33,6 +33,7 @@ struct State {
     keys: BTreeMap<KeyId, Key>,
     licences: BTreeMap<LicenceId, Licence>,
     notices: Vec<Notice>,
+    latest_time: Timestamp,
     signing_keys: Vec<SigningKey>,
     revocations: HashMap<Target, Revocation>,
     feed: VecDeque<(u64, Change)>,
@@ -293,6 +294,16 @@ impl LicenceStore for MemoryStore {
         change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync),
     ) -> Result<Updated<Licence>> {
         Ok(self.state().update(|state| &mut state.licences, id, change))
+    }
+
+    async fn latest_time(&self) -> Result<Timestamp> {
+        Ok(self.state().latest_time)
+    }
+
+    async fn note_time(&self, at: Timestamp) -> Result<()> {
+        let mut state = self.state();
+        state.latest_time = state.latest_time.max(at);
+        Ok(())
     }
 }
 

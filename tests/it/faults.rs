@@ -92,6 +92,8 @@ hand_on!(KeyStore {
 hand_on!(LicenceStore {
     fn insert_licence(licence: &Licence) -> bool;
     fn insert_licence_if(licence: &Licence, fits: &Beside<'_>) -> Inserted;
+    fn latest_time() -> Timestamp;
+    fn note_time(at: Timestamp) -> ();
     fn licence(id: &LicenceId) -> Option<Licence>;
     fn licences(of: Option<&AccountName>) -> Vec<Licence>;
     fn update_licence(id: &LicenceId, change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync)) -> Updated<Licence>;

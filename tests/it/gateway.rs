@@ -144,7 +144,7 @@ pub struct TestGateway {
     pub clients: Clients,
     sqlite: Option<Arc<SqliteStore>>,
     clock: Arc<ManualClock>,
-    time: Arc<dyn Clock>,
+    pub time: Arc<dyn Clock>,
     real_time: bool,
     dir: Arc<TempDir>,
 }

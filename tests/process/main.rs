@@ -11,6 +11,7 @@ mod durability;
 mod files;
 mod https;
 mod installation;
+mod licences;
 mod output;
 mod peers;
 mod poll;

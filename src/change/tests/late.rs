@@ -82,6 +82,12 @@ impl LicenceStore for Late {
     async fn insert_licence_if(&self, licence: &Licence, fits: &Beside<'_>) -> Result<Inserted> {
         self.store.insert_licence_if(licence, fits).await
     }
+    async fn latest_time(&self) -> Result<Timestamp> {
+        self.store.latest_time().await
+    }
+    async fn note_time(&self, at: Timestamp) -> Result<()> {
+        self.store.note_time(at).await
+    }
     async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>> {
         self.store.licence(id).await
     }

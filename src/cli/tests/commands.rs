@@ -160,7 +160,8 @@ async fn licences_from_first_to_last() {
     assert_eq!(
         desk.run(&format!("licences show {id} --json")).await.json(),
         json!({
-            "id": id, "account": "acme", "groups": ["reports"], "plan": "gold", "seats": null, "trial": false, "state": "pending",
+            "id": id, "account": "acme", "groups": ["reports"], "plan": "gold", "seats": null, "trial": false,
+            "from_document": false, "state": "pending",
             "starts_at": "2026-11-08T12:00:00Z", "ends_at": "2027-11-01T12:00:00Z",
             "created_at": "2026-11-01T12:00:00Z",
         })

@@ -81,6 +81,7 @@ macro_rules! store_conformance {
             notices_keep_every_field_and_are_forgotten,
             a_notice_is_claimed_by_one_of_many,
             licences_are_found_by_their_end,
+            the_latest_time_only_grows,
             two_handles_see_one_store,
         ]);
     };

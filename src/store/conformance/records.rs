@@ -281,3 +281,12 @@ pub(crate) async fn what_must_not_change_stays(bench: Bench) {
         store.revocations(at(9)).await.expect("a list").into_iter().map(|revocation| revocation.target).collect();
     assert_eq!(cut, [Target::Account(name("acme"))], "the licensee's tokens, whatever the update claimed");
 }
+
+pub(crate) async fn the_latest_time_only_grows(bench: Bench) {
+    assert_eq!(bench.store.latest_time().await.expect("a time"), Timestamp::default());
+    for (noted, latest) in [(5, 5), (3, 5), (9, 9), (0, 9)] {
+        bench.store.note_time(at(noted)).await.expect("a note");
+        assert_eq!(bench.other.latest_time().await.expect("a time"), at(latest));
+    }
+    assert_eq!(changes(&bench.store, 0).await, []);
+}

@@ -5,9 +5,10 @@ use sqlx::sqlite::SqliteRow;
 
 use super::row::{Columns, millis};
 use super::{Replaced, Sql, SqliteStore, Stored, Write, sql};
+use crate::clock::Timestamp;
 use crate::ids::{AccountName, LicenceId, scope};
 use crate::licences::{Beside, Licence, LicenceStore};
-use crate::persist::{Inserted, Result, Update, Updated};
+use crate::persist::{Error, Inserted, Result, Update, Updated};
 use crate::store::rules::Record;
 
 const OF_ACCOUNT: &str = "SELECT id, account, groups, plan, starts_at, ends_at, suspended, seats, trial, document, \
@@ -112,5 +113,18 @@ impl LicenceStore for SqliteStore {
         change: &(dyn Fn(Licence) -> Update<Licence> + Send + Sync),
     ) -> Result<Updated<Licence>> {
         self.update(id.as_str(), change).await
+    }
+
+    async fn latest_time(&self) -> Result<Timestamp> {
+        match &self.row(sql("SELECT seen_at FROM latest_time")).await? {
+            Some(row) => Columns::of(row, "latest_time", "one").time("seen_at"),
+            None => Err(Error::Corrupt { detail: "table latest_time has no row".to_owned() }),
+        }
+    }
+
+    async fn note_time(&self, at: Timestamp) -> Result<()> {
+        let mut write = self.write().await?;
+        write.execute(sql("UPDATE latest_time SET seen_at = $1 WHERE seen_at < $1").bind(millis(at))).await?;
+        write.commit().await
     }
 }
