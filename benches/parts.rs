@@ -20,7 +20,7 @@ use http::{HeaderMap, Request, Version};
 use keybearer::access::{self, Gate, Permit, Presented, Refusals, identity_headers};
 use keybearer::client_addr::Peer;
 use keybearer::clock::{Clock, ManualClock, Timestamp};
-use keybearer::exchange::{Exchange, Located, Received};
+use keybearer::exchange::{Exchange, Located, Meter, Received};
 use keybearer::forward_auth::{self, ForwardAuth};
 use keybearer::groups::demo;
 use keybearer::ids::{KeyId, RequestId, TokenId};
@@ -32,6 +32,7 @@ use keybearer::routes::{Audience, BuiltIns, Contract, Resource, RouteSettings, R
 use keybearer::signing::{self, Algorithm, KeyRing, PrivateKey};
 use keybearer::store::MemoryStore;
 use keybearer::tokens::{self, Client, Token};
+use keybearer::usage::{self, Event, Ledger, Line, Spot, StatusClass};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Length of what RS256 signs: header and claims of an access token, base64url.
@@ -230,5 +231,59 @@ fn forward_auth(c: &mut Criterion) {
     c.bench_function("forward_auth_respond", |b| measure(b, decide));
 }
 
-criterion_group!(parts, rsa_2048_sign, sign, sha256_700, route_table_find, onward, forward_auth);
+/// Counting a request as usage: its head, and its content, which is another look at the same cell. And the ledger by itself, in
+/// one cell and in as many as a busy gateway has.
+fn usage(c: &mut Criterion) {
+    let house = House::new();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
+    let ledger = Arc::new(Ledger::new(&usage::Settings::default(), clock));
+    let table = Arc::new(table());
+    let head = house.head("/orders/17/latest", &[]);
+    let exchange = || {
+        let route = Located::find(Arc::clone(&table), "localhost", "/orders/17/latest", "GET");
+        let peer = Peer::Address(PEER);
+        let (request, client) = (RequestId(7), PEER.ip());
+        let exchange = Exchange::new(Received {
+            request,
+            at: NOW,
+            peer,
+            is_proxied: false,
+            client,
+            route,
+            normalised: None,
+            head: &head,
+        });
+        exchange.granted(house.permit());
+        Arc::new(exchange)
+    };
+    let counted = exchange();
+    let took = Duration::from_micros(42);
+    c.bench_function("usage_count_head", |b| measure(b, || counted.count(&ledger, 200, took)));
+    c.bench_function("usage_count_head_and_content", |b| {
+        measure(b, || {
+            counted.count(&ledger, 200, took);
+            Meter::new(&ledger, &counted).short(true).sent(black_box(64));
+        });
+    });
+    let spot = |who| Spot {
+        who,
+        table: 1,
+        route: Some(17),
+        hour: ledger.hour(),
+        class: StatusClass::of(200),
+        is_granted: true,
+    };
+    let event = Event { answered: Some(took), bytes_in: 0, bytes_out: 64 };
+    for cells in [1, 10_000] {
+        let mut who = 0;
+        c.bench_function(&format!("usage_ledger_of_{cells}"), |b| {
+            measure(b, || {
+                who = (who + 7919) % cells;
+                ledger.count(spot(who + 1), event, || Line::other(StatusClass::of(200)));
+            });
+        });
+    }
+}
+
+criterion_group!(parts, rsa_2048_sign, sign, sha256_700, route_table_find, onward, forward_auth, usage);
 criterion_main!(parts);

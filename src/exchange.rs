@@ -2,7 +2,10 @@
 //!
 //! [`Exchange`] travels with the request; [`Refusal`] is an answer that says no.
 
+mod metering;
+
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +29,9 @@ use crate::problem::{Kind, Problem};
 use crate::registry::Principal;
 use crate::routes::{Route, RouteTable};
 use crate::secret::Secret;
+use crate::usage::Spot;
+
+pub use metering::Meter;
 
 /// One request from its head to its log line. Shared, so that nothing has to ride on the answer.
 #[derive(Debug)]
@@ -54,6 +60,10 @@ pub struct Exchange {
     verdict: OnceLock<Verdict>,
     asked: OnceLock<Box<Asked>>,
     exposed: OnceLock<Secret<Vec<u8>>>,
+    /// Bytes of content that have arrived and are not counted yet.
+    received: AtomicU64,
+    /// Where it counts as usage, once it is answered; nowhere when it is not known whose it is.
+    counted: OnceLock<Option<Spot>>,
 }
 
 /// What another proxy asked about: the request that it was sent itself.
@@ -109,6 +119,8 @@ impl Exchange {
             verdict: OnceLock::new(),
             asked: OnceLock::new(),
             exposed: OnceLock::new(),
+            received: AtomicU64::new(0),
+            counted: OnceLock::new(),
         }
     }
 
@@ -211,7 +223,13 @@ impl Located {
 /// A tunnel that an answer opens (RFC 9110 §7.8, RFC 8441): rides on the answer, so that whoever counts the request can go on
 /// counting it until the tunnel ends.
 #[derive(Debug, Clone, Default)]
-pub struct Tunnel(Arc<OnceLock<Kept>>);
+pub struct Tunnel(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    kept: OnceLock<Kept>,
+    meter: OnceLock<Meter>,
+}
 
 struct Kept(#[allow(dead_code, reason = "it is kept to be dropped")] Box<dyn Send + Sync>);
 
@@ -224,7 +242,17 @@ impl std::fmt::Debug for Kept {
 impl Tunnel {
     /// Keeps `guard` until the last clone of this is dropped: the one that the tunnel itself holds.
     pub fn keep(self, guard: impl Send + Sync + 'static) {
-        let _ = self.0.set(Kept(Box::new(guard)));
+        let _ = self.0.kept.set(Kept(Box::new(guard)));
+    }
+
+    /// Has its bytes counted by `meter`, from before it begins.
+    pub fn metered(&self, meter: Meter) {
+        let _ = self.0.meter.set(meter);
+    }
+
+    /// What counts its bytes, if anything does.
+    pub fn meter(&self) -> Option<&Meter> {
+        self.0.meter.get()
     }
 }
 

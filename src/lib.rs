@@ -26,6 +26,7 @@ pub mod routes;
 pub mod signing;
 pub mod telemetry;
 pub mod tokens;
+pub mod usage;
 // floor 2: decision
 pub mod access;
 pub mod exchange;
@@ -36,6 +37,7 @@ pub mod webhook;
 pub mod store;
 // floor 4: doors
 pub mod forward_auth;
+pub mod me;
 pub mod oauth;
 pub mod portal;
 pub mod proxy;

@@ -26,11 +26,12 @@ const ROOMS: &[(u8, &[&str])] = &[
             "signing",
             "telemetry",
             "tokens",
+            "usage",
         ],
     ),
     (2, &["access", "exchange", "openapi", "registry", "webhook"]),
     (3, &["store"]),
-    (4, &["forward_auth", "oauth", "portal", "proxy", "resources"]),
+    (4, &["forward_auth", "me", "oauth", "portal", "proxy", "resources"]),
     (5, &["cli", "config", "server", "tls"]),
 ];
 

@@ -62,7 +62,7 @@ pub enum Denial {
     Invalid {
         /// Why.
         why: Invalid,
-        /// Whose it was, when it was good once.
+        /// Whose it is, when it was issued here.
         session: Option<Session>,
     },
     /// The token is valid and does not reach this route.
@@ -214,8 +214,10 @@ impl Gate {
             Lookup::Expired(session) => return Err((Invalid::Expired, Some(session))),
             Lookup::Revoked(session) => return Err((Invalid::Revoked, Some(session))),
             Lookup::Unknown => {
-                let token = self.verifier.verify(jwt, now).map_err(|why| (why, None))?;
-                unseen(digest, &token).ok_or((Invalid::Revoked, None))?
+                let was = |token: &Token| Some(self.registry.once(token));
+                let token =
+                    self.verifier.judge(jwt, now).map_err(|(why, token)| (why, token.as_ref().and_then(was)))?;
+                unseen(digest, &token).ok_or_else(|| (Invalid::Revoked, was(&token)))?
             }
         };
         if session.principal().is_demo() && !self.demo_is_open {

@@ -4,6 +4,7 @@
 //! Nothing here decides anything about accounts, keys or licences: that is in the rooms.
 
 mod accounts;
+mod chart;
 mod check;
 mod client;
 mod doctor;
@@ -26,6 +27,7 @@ mod terminal;
 mod tests;
 mod tokens;
 mod try_out;
+mod usage;
 mod view;
 mod when;
 
@@ -146,6 +148,8 @@ enum Command {
     /// The keys that tokens are signed with.
     #[command(subcommand)]
     SigningKeys(signing_keys::Command),
+    /// Who has used what: requests, bytes and response times, added up.
+    Usage(usage::Args),
     /// Check configuration, store and certificates, and say every fault.
     Check,
     /// Help to fit the gateway into its surroundings: proxies that ask it.
@@ -213,6 +217,7 @@ async fn dispatch(session: &mut Session<'_, '_>, command: Command) -> Result<Exi
         Command::Groups(command) => groups::run(session, command).await?,
         Command::Tokens(command) => tokens::run(session, command).await?,
         Command::SigningKeys(command) => signing_keys::run(session, command).await?,
+        Command::Usage(args) => usage::run(session, args).await?,
         Command::Check => return check::run(session).await,
         Command::Doctor(command) => return doctor::run(session, &command),
         Command::Try(args) => return try_out::run(session, args).await,

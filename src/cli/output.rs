@@ -50,6 +50,25 @@ impl<'a> Output<'a> {
         self.data(&rendered.join("\n"))
     }
 
+    /// Data as a table of figures: the first `texts` columns are words, the others numbers, which end below one another.
+    pub(super) fn figures(&mut self, lines: &[Vec<String>], texts: usize) -> Result<(), Failure> {
+        let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+        let cells = |column: usize| lines.iter().filter_map(move |line| line.get(column));
+        let widths: Vec<usize> =
+            (0..columns).map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+        let rendered: Vec<String> = lines
+            .iter()
+            .map(|line| {
+                let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column < texts {
+                    true => format!("{cell:width$}"),
+                    false => format!("{cell:>width$}"),
+                });
+                cells.collect::<Vec<_>>().join("  ")
+            })
+            .collect();
+        self.data(&rendered.join("\n"))
+    }
+
     /// Data as named fields, one a line.
     pub(super) fn fields(&mut self, fields: &[(&str, String)]) -> Result<(), Failure> {
         let width = fields.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);

@@ -117,9 +117,15 @@ async fn serve(
     tracing::info!(https = %addresses.https, admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let grace = until_asked_to_end(&gateway, source, config.server.shutdown_grace, signals).await;
     tracing::info!(grace = ?grace, "asked to end: requests in flight may finish");
-    tokio::select! {
-        () = gateway.shut_down(grace) => {}
-        () = signals.end() => tracing::warn!("asked again: ending at once"),
+    let usage = gateway.usage().clone();
+    let is_orderly = tokio::select! {
+        () = gateway.shut_down(grace) => true,
+        () = signals.end() => false,
+    };
+    if !is_orderly {
+        tracing::warn!("asked again: ending at once");
+        // What was answered is written all the same.
+        usage.close().await;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod player;
 mod refusals;
 mod secrets;
 mod signing_keys;
+mod usage;
 
 /// A data folder of its own, and a clock that stands still.
 struct Desk {

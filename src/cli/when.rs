@@ -32,6 +32,28 @@ impl FromStr for When {
     }
 }
 
+/// An instant up to now: given itself, or as a span back from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Past(When);
+
+impl Past {
+    pub(super) fn resolve(self, now: Timestamp) -> Timestamp {
+        match self.0 {
+            When::At(at) => at,
+            When::In(span) => now - span,
+        }
+    }
+}
+
+impl FromStr for Past {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_: &str| {
+            "a time is a date (2027-01-31, midnight UTC), an instant (2027-01-31T12:00:00Z) or a span back from now (90d, 24h)"
+        })
+    }
+}
+
 /// An end: an instant, or `never`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct End(Option<When>);
@@ -106,6 +128,10 @@ mod tests {
         {
             assert!(bad.parse::<When>().is_err(), "{bad:?}");
         }
+        let past = |text: &str| text.parse::<Past>().map(|when| when.resolve(now).to_string());
+        assert_eq!(past("24h"), Ok("2026-10-31T00:00:00Z".into()));
+        assert_eq!(past("2026-01-31"), Ok("2026-01-31T00:00:00Z".into()));
+        assert!(past("yesterday").is_err());
         assert_eq!("never".parse::<End>().unwrap().resolve(now), None);
         assert!("nie".parse::<End>().unwrap_err().ends_with("or never"));
     }

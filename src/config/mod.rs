@@ -32,7 +32,7 @@ use crate::keys::KeyPrefix;
 use crate::proxy::upstream::UpstreamSettings;
 use crate::{
     access, credentials, forward_auth, groups::demo, licences, notices, routes, server, signing, telemetry, tls,
-    tokens, webhook,
+    tokens, usage, webhook,
 };
 
 /// Where records are kept.
@@ -78,6 +78,8 @@ pub struct Config {
     pub notices: notices::Settings,
     /// `[notices]`: where to, besides the log.
     pub webhook: Option<webhook::Settings>,
+    /// `[usage]`
+    pub usage: usage::Settings,
     /// `[forward_auth]`, where other proxies may ask.
     pub forward_auth: Option<forward_auth::Settings>,
     /// `[image_registry]` and `[[repositories]]`
@@ -106,6 +108,7 @@ impl Default for Config {
             licences: licences::Settings::default(),
             notices: notices::Settings::default(),
             webhook: None,
+            usage: usage::Settings::default(),
             forward_auth: None,
             image_registry: None,
             upstreams: vec![],

@@ -8,7 +8,7 @@ use crate::ids::{RouteId, UpstreamId};
 use crate::routes::{HostPattern, Pattern};
 
 /// Paths that the gateway answers itself (CONTRACT §1, §2, §7), on every host and before all routes.
-const BUILT_IN: [&str; 11] = [
+const BUILT_IN: [&str; 12] = [
     "/",
     "/token",
     "/introspect",
@@ -17,6 +17,7 @@ const BUILT_IN: [&str; 11] = [
     "/health/*",
     "/demo/*",
     "/whoami",
+    "/me/*",
     "/openapi.json",
     "/authz/*",
     "/envoy.service.auth.v3.Authorization/*",

@@ -17,7 +17,7 @@ use crate::groups::demo;
 use crate::limits::Rate;
 use crate::server::{ForwardedHeader, PlaintextCredentials};
 use crate::telemetry::Format;
-use crate::{access, credentials, licences, notices, server, signing, telemetry, tls, tokens, webhook};
+use crate::{access, credentials, licences, notices, server, signing, telemetry, tls, tokens, usage, webhook};
 
 /// What was read of the lists of sections: each entry as far as it could be read.
 #[derive(Debug, Default)]
@@ -49,6 +49,7 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
         licences,
         notices,
         webhook,
+        usage,
         forward_auth,
         image_registry: _,
         upstreams: _,
@@ -72,6 +73,7 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
         section.list("vendor_keys", vendor_keys, parsed("a vendor's public key", ""));
     });
     root.section("notices", |section| read_notices(section, notices, webhook));
+    root.section("usage", |section| read_usage(section, usage));
     root.section("forward_auth", |section| read_forward_auth(section, forward_auth));
     let (mut registry, mut repositories) = (Registry::default(), Vec::new());
     root.section("image_registry", |section| read_registry(section, &mut registry));
@@ -230,6 +232,13 @@ fn read_notices(section: &mut Section, settings: &mut notices::Settings, webhook
         section.require("webhook", "write where notices go, as in webhook = \"https://hooks.example.com/keybearer\"");
     }
     *webhook = target.map(|target| webhook::Settings { target, secret_file, ca_file });
+}
+
+fn read_usage(section: &mut Section, settings: &mut usage::Settings) {
+    let usage::Settings { enabled, keep, flush_every } = settings;
+    section.read("enabled", enabled, boolean);
+    section.read("keep", keep, duration(DAY..=3650 * DAY, "\"400d\""));
+    section.read("flush_every", flush_every, duration(SECOND..=10 * MINUTE, "\"10s\""));
 }
 
 /// A rate's own rule has an example in it.

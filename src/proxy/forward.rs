@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::flow::{Answered, Cut, Flow, Flows, Upload, UploadFault};
 use super::framing;
 use super::headers::{self, Onward};
+use super::metered::Metered;
 use super::rewrite;
 use super::tunnel::{self, Ending};
 use super::upstream::{
@@ -316,7 +317,7 @@ impl Passage<'_> {
         let (request, token_end) = (self.exchange.request, self.forwarding.token_end);
         self.proxy.tunnels.open.spawn(async move {
             // Whatever counts this request, and the upstream's connection, is held until the tunnel is closed.
-            let _held = (guard, body.into_lease());
+            let held = (guard, body.into_lease());
             let both = async { tokio::try_join!(wanted.client, at_upstream) };
             let (client, upstream) = match tokio::time::timeout(UPGRADE_WITHIN, both).await {
                 Ok(Ok(both)) => both,
@@ -330,7 +331,9 @@ impl Passage<'_> {
                 }
             };
             let ended = proxy.tunnel_ended(&permit, token_end);
-            let summary = tunnel::join(TokioIo::new(client), TokioIo::new(upstream), protocol, idle, ended).await;
+            // Whoever answers the request has said by now who counts its bytes: the client switches after the answer's head.
+            let client = Metered::new(TokioIo::new(client), held.0.meter().cloned());
+            let summary = tunnel::join(client, TokioIo::new(upstream), protocol, idle, ended).await;
             tracing::info!(
                 request.id = %request,
                 outcome = summary.outcome.word(),

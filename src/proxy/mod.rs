@@ -4,6 +4,7 @@ mod flow;
 mod forward;
 mod framing;
 pub mod headers;
+mod metered;
 pub mod rewrite;
 mod trace;
 pub mod tunnel;

@@ -241,6 +241,14 @@ impl Registry {
         (!self.is_revoked(&session)).then_some(session)
     }
 
+    /// The session that a token of ours was, or would be, though it is not good now: for the records of who was refused. It is
+    /// not taken in.
+    pub fn once(&self, token: &Token) -> Session {
+        let candidate = principal_of(token);
+        let known = self.principals.get(&candidate).map(|found| Arc::clone(found.key()));
+        Session::of(token, known.unwrap_or_else(|| Arc::new(candidate)))
+    }
+
     /// Lists the session under its principal, which may have been retired by the sweeper since it was looked up.
     fn enlist(&self, digest: Digest, mut session: Session) -> Option<Session> {
         loop {

@@ -11,9 +11,12 @@ use crate::ids::{AccountName, GroupId, Groups};
 use crate::revocations::{Cutoff, Revocations};
 use crate::tokens::Client;
 
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
 /// An account, the credential it used, and the groups that this reaches.
 #[derive(Debug)]
 pub struct Principal {
+    serial: u64,
     account: AccountName,
     client: Client,
     groups: Box<[GroupId]>,
@@ -45,6 +48,7 @@ impl Principal {
     fn with(account: AccountName, client: Client, groups: Box<[GroupId]>) -> Self {
         let sessions = Sessions { by_expiry: VecDeque::new(), due: None, retired: false };
         Self {
+            serial: NUMBERS.fetch_add(1, Ordering::Relaxed),
             account,
             client,
             groups,
@@ -58,6 +62,11 @@ impl Principal {
     /// The same principal with no sessions, to take the place of a retired one.
     pub(super) fn renewed(&self) -> Self {
         Self::with(self.account.clone(), self.client.clone(), self.groups.clone())
+    }
+
+    /// Its number, from 1 on, which no other principal of this process ever has.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// The account: `sub`.

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::contract::Contract;
 use super::path::Ambiguous;
@@ -56,6 +57,8 @@ pub enum Target {
     Check,
     /// Another proxy, which asks by forward-auth.
     External,
+    /// The usage of whose token it is.
+    MyUsage,
 }
 
 /// Who may call a route.
@@ -126,6 +129,7 @@ pub struct BuiltIns {
 /// All routes.
 #[derive(Debug, Default)]
 pub struct RouteTable {
+    serial: u64,
     routes: Vec<Route>,
     built_in: Tree,
     of_hosts: HashMap<Box<str>, Tree>,
@@ -157,6 +161,7 @@ impl RouteTable {
         table.own("portal", "/", get, Audience::Public, Target::Portal);
         table.own("openapi", "/openapi.json", get, Audience::Public, Target::OpenApi);
         table.own("whoami", "/whoami", get, Audience::Token, Target::Resource(Resource::Whoami));
+        table.own("me-usage", "/me/usage", get, Audience::Licensed, Target::MyUsage);
         if built_ins.demo {
             let demo = || Audience::AnyOf([demo::group()].into());
             table.own("demo", "/demo", get, Audience::Public, Target::Demo);
@@ -261,6 +266,8 @@ impl RouteTable {
 
     /// Says for every route what a 405 allows: what all routes of its pattern have, on any of its hosts.
     fn finished(mut self) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        self.serial = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let mut siblings: HashMap<String, Vec<usize>> = HashMap::new();
         for route in &self.routes {
             siblings.entry(route.path.shape()).or_default().push(route.index);
@@ -284,6 +291,11 @@ impl RouteTable {
             self.routes[index].allow = allow.join(", ").into();
         }
         self
+    }
+
+    /// Its number, from 1 on, which no other table of this process ever has.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Lets paths have a `;`.

@@ -23,6 +23,7 @@ use super::openapi::Descriptions;
 use crate::client_addr::Peer;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::forward_auth::ForwardAuth;
+use crate::me::MyUsage;
 use crate::oauth::{self, IntrospectionEndpoint, Metadata, RevocationEndpoint, TokenEndpoint};
 use crate::portal::{self, Portal};
 use crate::problem::Kind;
@@ -59,6 +60,8 @@ pub struct Doors {
     pub proxy: Arc<Proxy>,
     /// Where other proxies ask, if they may.
     pub forward_auth: Option<ForwardAuth>,
+    /// The usage of whose token it is.
+    pub usage: Arc<MyUsage>,
     /// Looks into what came in the clear.
     pub exposure: Arc<Exposure>,
     /// What keys begin with, and an underscore.
@@ -168,6 +171,7 @@ impl Service<Request<Body>> for Dispatch {
             Target::Check => {
                 self.work(exchange, |doors, exchange| async move { doors.check(&exchange, request).await })
             }
+            Target::MyUsage => self.work(exchange, |doors, exchange| async move { doors.my_usage(&exchange).await }),
             Target::External => at_once(external().into_response(&exchange)),
         }
     }
@@ -239,6 +243,13 @@ impl Doors {
                 self.examine(exchange);
                 response
             }
+            None => not_found().into_response(exchange),
+        }
+    }
+
+    async fn my_usage(&self, exchange: &Exchange) -> Response<Body> {
+        match exchange.permit() {
+            Some(permit) => self.usage.respond(permit, exchange).await,
             None => not_found().into_response(exchange),
         }
     }

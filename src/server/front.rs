@@ -30,7 +30,7 @@ use super::exposure::Exposure;
 use crate::client_addr::{Forwarded, Peer, TrustedProxies};
 use crate::clock::Clock;
 use crate::exchange::{
-    Exchange, Located, Received, Refusal, Tunnel, comes_unasked, pass_over, with_common_headers,
+    Exchange, Located, Meter, Received, Refusal, Tunnel, comes_unasked, pass_over, with_common_headers,
     with_common_headers_for_proxies,
 };
 use crate::forward_auth::ForwardAuth;
@@ -40,6 +40,7 @@ use crate::random;
 use crate::routes::{Contract, RouteTable, Target, normalise};
 use crate::telemetry::{AskedLine, Metrics, RequestLine, RequestLog, RouteMetrics};
 use crate::tokens::Client;
+use crate::usage::Ledger;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
@@ -70,6 +71,7 @@ pub struct Desk {
     unrouted: RouteMetrics,
     log: Option<RequestLog>,
     metrics: Arc<Metrics>,
+    usage: Arc<Ledger>,
     clock: Arc<dyn Clock>,
     header_bytes: usize,
     numbers: AtomicU64,
@@ -81,6 +83,7 @@ impl Desk {
         site: Site,
         log: Option<RequestLog>,
         metrics: Arc<Metrics>,
+        usage: Arc<Ledger>,
         clock: Arc<dyn Clock>,
         header_bytes: usize,
     ) -> Self {
@@ -89,6 +92,7 @@ impl Desk {
             unrouted: metrics.route("none"),
             log,
             metrics,
+            usage,
             clock,
             header_bytes,
             numbers: AtomicU64::new(u64::from_ne_bytes(random::bytes())),
@@ -264,7 +268,13 @@ where
             }
             None => {
                 head.extensions.insert(Arc::clone(&exchange));
-                let body = if body.is_end_stream() { Body::empty() } else { Body::new(body) };
+                let body = match body.is_end_stream() {
+                    true => Body::empty(),
+                    false if desk.usage.is_enabled() => {
+                        Body::new(Arriving { body, meter: Meter::new(&desk.usage, &exchange) })
+                    }
+                    false => Body::new(body),
+                };
                 let request = Request::from_parts(head, body);
                 // Most doors do their work here. One that panics must not take the connection's other streams with it.
                 match catch_unwind(AssertUnwindSafe(|| self.front.inner.call(request))) {
@@ -389,6 +399,10 @@ impl Answering {
         let counters =
             route.filter(|_| exchange.route.is_of(&site.table)).and_then(|route| site.metrics.get(route.index));
         counters.unwrap_or(&desk.unrouted).answered(status, duration);
+        let is_counted = desk.usage.is_enabled();
+        if is_counted {
+            exchange.count(&desk.usage, status, duration);
+        }
         let reason = exchange.reason();
         if let Some(reason) = reason {
             desk.metrics.refused(reason);
@@ -422,8 +436,11 @@ impl Answering {
         }
         if let Some(tunnel) = response.extensions_mut().remove::<Tunnel>() {
             // The head is all there is of this answer; what its connection carries from now on has limits of its own.
+            if is_counted {
+                tunnel.metered(Meter::new(&desk.usage, &exchange));
+            }
             tunnel.keep(in_flight);
-            return response.map(|body| Tracked { body, in_flight: None });
+            return response.map(|body| Tracked { body, in_flight: None, meter: None });
         }
         let is_short = response.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
         // A client that does not take a short answer holds an idle connection, whatever HTTP/2 windows it keeps shut.
@@ -433,7 +450,9 @@ impl Answering {
         } else {
             Some(in_flight)
         };
-        response.map(|body| Tracked { body, in_flight })
+        let is_metered = is_counted && !response.body().is_end_stream();
+        let meter = is_metered.then(|| Meter::new(&desk.usage, &exchange).short(is_short)).filter(Meter::is_in_use);
+        response.map(|body| Tracked { body, in_flight, meter })
     }
 }
 
@@ -497,6 +516,49 @@ fn panicked(desk: &Desk, exchange: &Exchange) -> Response<Body> {
     Refusal::new(Kind::Internal, "panic", "The request could not be handled. It was logged.").into_response(exchange)
 }
 
+/// How much content a frame has.
+fn bytes_of<E>(frame: &Poll<Option<Result<http_body::Frame<Bytes>, E>>>) -> Option<usize> {
+    match frame {
+        Poll::Ready(Some(Ok(frame))) => frame.data_ref().map(Bytes::len),
+        _ => None,
+    }
+}
+
+pin_project! {
+    /// A request's body, counted as it arrives.
+    #[derive(Debug)]
+    struct Arriving {
+        #[pin]
+        body: Incoming,
+        meter: Meter,
+    }
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        if let Some(bytes) = bytes_of(&frame) {
+            this.meter.received(bytes);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
 pin_project! {
     /// An answer's body, which keeps its request in flight until its last byte was handed over.
     #[derive(Debug)]
@@ -504,6 +566,7 @@ pin_project! {
         #[pin]
         body: Body,
         in_flight: Option<InFlight>,
+        meter: Option<Meter>,
     }
 }
 
@@ -517,6 +580,9 @@ impl http_body::Body for Tracked {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
         let this = self.project();
         let frame = this.body.poll_frame(cx);
+        if let (Some(meter), Some(bytes)) = (this.meter, bytes_of(&frame)) {
+            meter.sent(bytes);
+        }
         if let Some(in_flight) = this.in_flight {
             match &frame {
                 Poll::Pending => in_flight.work(),

@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::credentials::{Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
 use crate::licences::Documents;
+use crate::me::MyUsage;
 use crate::notices::{Notifier, keep_noticed};
 use crate::oauth::{
     Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
@@ -50,6 +51,7 @@ use crate::signing::{KeyRing, keep_rotated};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
 use crate::tokens::{self, Issuer};
+use crate::usage::{self, Ledger, UsageStore, keep_flushed};
 use crate::webhook::Webhook;
 
 /// How often what counts no more is dropped.
@@ -76,6 +78,27 @@ pub struct Gateway {
     registry: Arc<Registry>,
     certificates: Arc<Certificates>,
     time: Arc<TimeWatch>,
+    usage: UsageWriter,
+}
+
+/// What was counted, and where it is written.
+#[derive(Clone)]
+pub struct UsageWriter {
+    ledger: Arc<Ledger>,
+    store: Arc<dyn UsageStore>,
+}
+
+impl std::fmt::Debug for UsageWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UsageWriter").field("ledger", &self.ledger).finish_non_exhaustive()
+    }
+}
+
+impl UsageWriter {
+    /// Writes all that was counted so far, and waits a little for a store that is away.
+    pub async fn close(&self) {
+        usage::close(&self.ledger, &*self.store).await;
+    }
 }
 
 impl std::fmt::Debug for Gateway {
@@ -198,6 +221,12 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
         };
+        let usage = UsageWriter {
+            ledger: Arc::new(Ledger::new(&config.usage, Arc::clone(&clock))),
+            store: Arc::clone(&store) as _,
+        };
+        let my_usage =
+            usage::Operations::new(Arc::clone(&usage.store), Arc::clone(&clock)).with_ledger(Arc::clone(&usage.ledger));
         let key_mark = format!("{}_", config.key_prefix.as_str());
         let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens)
             .signed_by(config.signing.algorithm.as_str());
@@ -216,6 +245,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             proxy,
             forward_auth,
+            usage: Arc::new(MyUsage::new(my_usage, config.key_prefix.clone())),
             exposure: Arc::clone(&exposure),
             key_mark,
             body_bytes: config.limits.body_bytes,
@@ -227,8 +257,8 @@ impl Gateway {
             .map(|sink| RequestLog::new(sink.clone(), config.logging.format, config.key_prefix.as_str()));
         let desk = |table| {
             let site = Site::new(table, &metrics);
-            let bytes = config.limits.header_bytes;
-            Arc::new(Desk::new(site, log.clone(), Arc::clone(&metrics), Arc::clone(&clock), bytes))
+            let (bytes, ledger) = (config.limits.header_bytes, Arc::clone(&usage.ledger));
+            Arc::new(Desk::new(site, log.clone(), Arc::clone(&metrics), ledger, Arc::clone(&clock), bytes))
         };
         let main_desk = desk(route_table(&config.routes, config));
         let admin_desk = desk(RouteTable::admin());
@@ -281,6 +311,7 @@ impl Gateway {
             registry,
             certificates,
             time,
+            usage,
         };
         gateway.observe(sink);
         Ok(gateway.with_tasks(&store, &clock, notifier))
@@ -296,6 +327,7 @@ impl Gateway {
             tokio::spawn(Arc::clone(&self.doors.proxy).watch()),
             tokio::spawn(Arc::clone(&self.time).keep()),
             tokio::spawn(keep_noticed(Arc::new(notifier))),
+            tokio::spawn(keep_flushed(Arc::clone(&self.usage.ledger), Arc::clone(&self.usage.store))),
             tokio::spawn(clean(
                 Arc::clone(store),
                 Arc::clone(clock),
@@ -337,6 +369,7 @@ impl Gateway {
             f64::from(u8::from(of.is_reachable()))
         });
         observe::proxy(metrics, &self.doors.proxy);
+        observe::usage(metrics, &self.usage.ledger);
         let of = Arc::clone(&self.certificates);
         metrics.gauge("certificate_expiry_timestamp_seconds", "When the certificate in force ends", move || {
             of.not_after().secs() as f64
@@ -374,6 +407,11 @@ impl Gateway {
     /// The reverse proxy.
     pub fn proxy(&self) -> &Arc<Proxy> {
         &self.doors.proxy
+    }
+
+    /// What was counted, and where it is written: for whoever ends this gateway without its help.
+    pub fn usage(&self) -> &UsageWriter {
+        &self.usage
     }
 
     /// Open connections.
@@ -418,6 +456,7 @@ impl Gateway {
         );
         self.gate.set_demo_rate(new.demo.requests_per_address);
         self.doors.token.set_demo_rate(new.demo.tokens_per_address);
+        self.usage.ledger.set(&new.usage);
         Arc::clone(&self.certificates).look(self.gate.clock()).await;
         let fixed = fixed_settings(&config, new);
         // What is not in force must not be taken for it by the next reload.
@@ -456,6 +495,7 @@ impl Gateway {
             }
         }
         self.time.look().await;
+        self.usage.close().await;
     }
 }
 

@@ -31,7 +31,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use follow::Follower;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, UsageWriter};
 pub use listeners::Addresses;
 pub use start::StartError;
 

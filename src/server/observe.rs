@@ -6,6 +6,7 @@ use crate::ids::UpstreamId;
 use crate::proxy::upstream::Snapshot;
 use crate::proxy::{Cut, Proxy};
 use crate::telemetry::{Labels, Metrics};
+use crate::usage::Ledger;
 
 /// Adds the values of the upstreams and of what is under way to and from them.
 #[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there can be")]
@@ -59,6 +60,22 @@ pub(super) fn proxy(metrics: &Metrics, proxy: &Arc<Proxy>) {
     });
     let of = Arc::clone(proxy);
     metrics.gauge("tunnels", "Open WebSockets and other upgraded connections", move || of.tunnels() as f64);
+}
+
+/// Adds the values of the counting of usage.
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there can be")]
+pub(super) fn usage(metrics: &Metrics, ledger: &Arc<Ledger>) {
+    let of = Arc::clone(ledger);
+    metrics.gauge("usage_lines_unwritten", "Lines of usage that are counted and not in the store yet", move || {
+        let (cells, lines) = of.size();
+        (cells + lines) as f64
+    });
+    let of = Arc::clone(ledger);
+    metrics
+        .counter("usage_writes_failed", "Attempts to write usage that failed; all are repeated", move || of.failures());
+    let of = Arc::clone(ledger);
+    let help = "Requests whose usage is counted with others', because too many lines are in memory";
+    metrics.counter("usage_requests_not_told_apart", help, move || of.others());
 }
 
 fn of_upstream(id: &UpstreamId) -> Labels {

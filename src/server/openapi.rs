@@ -21,7 +21,7 @@ use crate::groups::demo;
 use crate::oauth::Metadata;
 use crate::openapi::{Answer, Document, ENTITY_TAG, Endpoint, FIVE_MINUTES, Media, NO_STORE, Site, Tag};
 use crate::routes::{Audience, Resource, Route, RouteTable, Target};
-use crate::{forward_auth, oauth, portal, resources};
+use crate::{forward_auth, me, oauth, portal, resources};
 
 /// What readers of the document should know before they read on.
 const ABOUT: &str = "\
@@ -165,6 +165,7 @@ fn endpoints(route: &Route, config: &Config, metadata: &Metadata) -> Vec<Endpoin
             vec![resources::openapi::demo(&path, key.secret().expose())]
         }
         Target::Resource(Resource::Whoami) => vec![resources::openapi::whoami(&path)],
+        Target::MyUsage => vec![me::openapi::usage(&path)],
         Target::Resource(Resource::Time) => vec![resources::openapi::time(&path)],
         Target::Resource(Resource::Echo) => resources::openapi::echo(&path, config.limits.body_bytes),
         Target::Metrics => vec![metrics(&path)],

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::rules::{self, FEED_KEPT, Record};
+use super::rules::{self, BATCHES_KEPT, FEED_KEPT, Record};
 use crate::accounts::{Account, AccountStore};
 use crate::clock::Timestamp;
 use crate::groups::{Group, GroupStore};
@@ -21,6 +21,7 @@ use crate::notices::{Notice, NoticeStore, Occasion};
 use crate::persist::{Error, Inserted, Result, Update, Updated};
 use crate::revocations::{Change, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::signing::{SigningKey, SigningKeyStore};
+use crate::usage::{Batch, By, Counts, Filter, Hour, Label, Line, UsageStore};
 
 /// A store that lives as long as the process.
 #[derive(Debug, Default)]
@@ -41,6 +42,9 @@ struct State {
     forgotten: u64,
     /// Which version had been reached when: what is not above a mark of an hour ago is older than an hour.
     marks: VecDeque<(u64, Timestamp)>,
+    usage: BTreeMap<(Hour, Line), Counts>,
+    /// The last batch of each gateway, and when it was made.
+    batches: HashMap<String, (u64, Timestamp)>,
 }
 
 impl MemoryStore {
@@ -416,6 +420,42 @@ impl RevocationStore for MemoryStore {
         }
         let since = state.feed.iter().filter(|(at, _)| *at > version).map(|(_, change)| change.clone()).collect();
         Ok(Changes::List(since, state.version))
+    }
+}
+
+#[async_trait]
+impl UsageStore for MemoryStore {
+    async fn add_usage(&self, batch: &Batch) -> Result<()> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let (last, at) = state.batches.entry(batch.gateway.clone()).or_default();
+        if batch.number > *last {
+            (*last, *at) = (batch.number, batch.at);
+            for row in &batch.rows {
+                state.usage.entry((row.hour, row.line.clone())).or_default().add(&row.counts);
+            }
+        }
+        Ok(())
+    }
+
+    async fn usage(&self, filter: &Filter, by: By) -> Result<Vec<(Label, Counts)>> {
+        let state = self.state();
+        let mut sums: BTreeMap<Label, Counts> = BTreeMap::new();
+        for ((hour, line), counts) in state.usage.iter().filter(|((hour, line), _)| filter.admits(*hour, line)) {
+            sums.entry(by.label(*hour, line)).or_default().add(counts);
+        }
+        Ok(sums.into_iter().collect())
+    }
+
+    async fn forget_usage(&self, before: Hour) -> Result<u64> {
+        let mut state = self.state();
+        let Some(oldest) = state.usage.keys().next().map(|(hour, _)| *hour).filter(|oldest| *oldest < before) else {
+            return Ok(0);
+        };
+        let (held, kept) = (state.usage.len(), rules::first_kept(oldest, before));
+        state.usage.retain(|(hour, _), _| *hour >= kept);
+        state.batches.retain(|_, (_, at)| *at + BATCHES_KEPT >= before.start());
+        Ok((held - state.usage.len()) as u64)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::licences::LicenceStore;
 use crate::notices::NoticeStore;
 use crate::revocations::RevocationStore;
 use crate::signing::SigningKeyStore;
+use crate::usage::UsageStore;
 
 #[cfg(test)]
 #[macro_use]
@@ -23,12 +24,19 @@ pub use sqlite::SqliteStore;
 
 /// A backend for every record of the gateway.
 pub trait Store:
-    AccountStore + GroupStore + KeyStore + LicenceStore + NoticeStore + RevocationStore + SigningKeyStore
+    AccountStore + GroupStore + KeyStore + LicenceStore + NoticeStore + RevocationStore + SigningKeyStore + UsageStore
 {
 }
 
 impl<T> Store for T where
-    T: AccountStore + GroupStore + KeyStore + LicenceStore + NoticeStore + RevocationStore + SigningKeyStore
+    T: AccountStore
+        + GroupStore
+        + KeyStore
+        + LicenceStore
+        + NoticeStore
+        + RevocationStore
+        + SigningKeyStore
+        + UsageStore
 {
 }
 

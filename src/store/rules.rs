@@ -10,9 +10,20 @@ use crate::licences::Licence;
 use crate::persist::{Cut, Error, Result};
 use crate::revocations::{Change, Cutoff, LONGEST_TOKEN, Revocation, Target};
 use crate::signing::SigningKey;
+use crate::usage::Hour;
 
 /// How long an entry stays in the feed of changes.
 pub(super) const FEED_KEPT: Duration = Duration::from_secs(3600);
+
+/// How long the number of a gateway's last batch of usage is kept beyond the usage itself: longer than any gateway tries to
+/// write the same batch.
+pub(super) const BATCHES_KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+/// The hours before this one are forgotten at once, when those before `before` are to go and `oldest` is the first there is:
+/// no more than a day's, so that others who write do not wait for long.
+pub(super) fn first_kept(oldest: Hour, before: Hour) -> Hour {
+    before.min(Hour(oldest.0.saturating_add(24)))
+}
 
 /// A record that an atomic update may replace.
 pub(super) trait Record: Clone + Send + Sync {

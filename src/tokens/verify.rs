@@ -117,6 +117,26 @@ impl Verifier {
     /// # Errors
     /// The reason of the refusal; [`Invalid::Revoked`] never.
     pub fn verify(&self, jwt: &[u8], now: Timestamp) -> Result<Token, Invalid> {
+        self.judge(jwt, now).map_err(|(why, _)| why)
+    }
+
+    /// The same, and of a token that only its time speaks against, whose it is: for the records of who was refused.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn judge(&self, jwt: &[u8], now: Timestamp) -> Result<Token, (Invalid, Option<Token>)> {
+        let claims = self.authentic(jwt).map_err(|why| (why, None))?;
+        let timely = self.check_times(&claims, now);
+        let token = Token::from_claims(claims);
+        match (timely, token) {
+            (Ok(()), Some(token)) => Ok(token),
+            (Ok(()), None) => Err((Invalid::Claims, None)),
+            (Err(why), token) => Err((why, token)),
+        }
+    }
+
+    /// The claims of a token that was issued here, whenever that was.
+    fn authentic(&self, jwt: &[u8]) -> Result<Claims, Invalid> {
         if jwt.len() > LARGEST {
             return Err(Invalid::TooLarge);
         }
@@ -151,9 +171,7 @@ impl Verifier {
                 Err(_) => Err(Invalid::Claims),
             }
         };
-        let claims = self.ring.with_key(&header.kid, verify).ok_or(Invalid::UnknownKey)??;
-        self.check_times(&claims, now)?;
-        Token::from_claims(claims).ok_or(Invalid::Claims)
+        self.ring.with_key(&header.kid, verify).ok_or(Invalid::UnknownKey)?
     }
 
     /// RFC 7519 §4.1.4: a token is expired *at* `exp`. `iat` may lie a second ahead, or one for each revocation of that

@@ -17,6 +17,7 @@ use keybearer::persist::{Cut, Error, Inserted, Result, Update, Updated};
 use keybearer::revocations::{Changes, Revocation, RevocationStore, Target};
 use keybearer::signing::{SigningKey, SigningKeyStore};
 use keybearer::store::MemoryStore;
+use keybearer::usage::{Batch, By, Counts, Filter, Hour, Label, UsageStore};
 
 use crate::forge;
 use crate::gateway::TestGateway;
@@ -111,6 +112,11 @@ hand_on!(RevocationStore {
     fn forget(now: Timestamp) -> u64;
     fn version() -> u64;
     fn changes_since(version: u64) -> Changes;
+});
+hand_on!(UsageStore {
+    fn add_usage(batch: &Batch) -> ();
+    fn usage(filter: &Filter, by: By) -> Vec<(Label, Counts)>;
+    fn forget_usage(before: Hour) -> u64;
 });
 hand_on!(SigningKeyStore {
     fn signing_keys() -> Vec<SigningKey>;
@@ -413,4 +419,59 @@ async fn a_burst_of_guesses_gets_no_further_than_the_limit_and_a_fleet_is_let_in
     guesses.sort_unstable();
     assert_eq!(guesses[..4], [401; 4]);
     assert_eq!(guesses[4..], [429; 36]);
+}
+
+/// What was counted while the store was away or slow is written when it answers again, once.
+#[tokio::test]
+async fn usage_is_counted_once_whatever_becomes_of_the_store() {
+    let store = Arc::new(Faulty::default());
+    let gateway = TestGateway::build().store(Arc::clone(&store) as _).start().await;
+    crate::usage::settle(&gateway);
+    let key = gateway.acme().await;
+    let token = gateway.token(&key).await;
+    let mut requests = 1;
+    let mut use_it = async |gateway: &TestGateway| {
+        for _ in 0..5 {
+            assert_eq!(gateway.get("/sample/x").bearer(&token).await.status, 200);
+            requests += 1;
+        }
+        requests
+    };
+    use_it(&gateway).await;
+    // Away at every turn of the flusher.
+    store.set_away(true);
+    let failures = async || gateway.metric("keybearer_usage_writes_failed_total").await;
+    for turn in 1.. {
+        gateway.advance(Duration::from_secs(10));
+        use_it(&gateway).await;
+        if failures().await >= 3.0 {
+            break;
+        }
+        assert!(turn < 200, "the flusher has its turns");
+    }
+    let asked = gateway.get("/me/usage").bearer(&token).await;
+    let problem = asked.problem(503, "unavailable");
+    assert!(!problem.to_string().contains("db.internal"), "nothing of the inside: {problem}");
+    store.set_away(false);
+    // Written, and its answer is held up on its way: what is counted meanwhile comes after it.
+    *store.held.lock().expect("no panic") = "add_usage";
+    let held = store.lock.write().await;
+    until_waiting(&gateway, &store).await;
+    let requests = use_it(&gateway).await + 1;
+    drop(held);
+    let kept = crate::usage::kept(&gateway, By::Account).await;
+    assert_eq!(kept[&Label::Account(Some("acme".parse().expect("a name")))][0], requests);
+    assert_eq!(gateway.metric("keybearer_usage_requests_not_told_apart_total").await, 0.0);
+}
+
+/// Until an answer of the store is held up.
+async fn until_waiting(gateway: &TestGateway, store: &Faulty) {
+    for _ in 0..200 {
+        if store.waiting.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        gateway.advance(Duration::from_secs(10));
+        gateway.get("/health/live").await;
+    }
+    panic!("nobody asks the store");
 }

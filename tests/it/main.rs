@@ -26,3 +26,4 @@ mod revocation;
 mod rotation;
 mod secrets;
 mod tokens;
+mod usage;

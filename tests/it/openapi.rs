@@ -264,6 +264,12 @@ async fn what_is_answered_is_what_is_described() {
         }
         seen.insert(described.holds(path, "get", &call("get", path).await));
     }
+    for query in ["", "?by=group", "?by=hour", "?by=never"] {
+        for token in [&token, &demo, &password] {
+            let call = call("get", &format!("/me/usage{query}")).bearer(token);
+            seen.insert(described.holds("/me/usage", "get", &call.await));
+        }
+    }
     for method in METHODS {
         for token in [&demo, &"nonsense".to_owned()] {
             let call = || call(method, "/demo/echo").bearer(token);

@@ -21,3 +21,4 @@ mod scene;
 mod signals;
 mod streams;
 mod transfers;
+mod usage;

@@ -25,12 +25,14 @@ mod cuts;
 mod fits;
 mod notices;
 mod records;
+mod usage;
 mod writers;
 
 pub(crate) use cuts::*;
 pub(crate) use fits::*;
 pub(crate) use notices::*;
 pub(crate) use records::*;
+pub(crate) use usage::*;
 pub(crate) use writers::*;
 
 /// An empty store, and what keeps it.
@@ -83,6 +85,11 @@ macro_rules! store_conformance {
             licences_are_found_by_their_end,
             the_latest_time_only_grows,
             two_handles_see_one_store,
+            usage_is_added_up_and_told_apart,
+            usage_is_filtered_by_everything_it_is_kept_by,
+            a_batch_of_usage_is_added_once,
+            no_usage_is_lost_under_many_writers,
+            old_usage_is_forgotten_by_the_day,
         ]);
     };
     (@cases $name:ident, $bench:path, [$($case:ident),* $(,)?]) => {

@@ -16,6 +16,7 @@ mod row;
 mod signing_keys;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -142,6 +143,7 @@ impl SqliteStore {
             self.signing_keys().await.err(),
             self.notices(Timestamp::default()).await.err(),
             self.read_all_revocations().await.err(),
+            self.read_all_usage_lines().await.err(),
         ];
         for error in read.into_iter().flatten() {
             findings.push(finding(error)?);

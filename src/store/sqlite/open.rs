@@ -30,6 +30,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_records.sql"),
     include_str!("../../../migrations/sqlite/0002_rotation.sql"),
     include_str!("../../../migrations/sqlite/0003_licences.sql"),
+    include_str!("../../../migrations/sqlite/0004_usage.sql"),
 ];
 
 const OWNER_ONLY: u32 = 0o600;

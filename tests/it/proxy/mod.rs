@@ -19,6 +19,7 @@ mod paths;
 mod reload;
 mod smuggling;
 mod streams;
+mod usage;
 mod websocket;
 
 use std::sync::Arc;

@@ -25,7 +25,7 @@ use crate::wire::LONG;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// An upstream of WebSockets that echo. `/api/refused` is refused, `/api/other` switches to something else.
-async fn echoing() -> Upstream {
+pub async fn echoing() -> Upstream {
     Upstream::streaming(Speaks::Http1, |mut request| async move {
         let refused = |status: StatusCode, body: &'static str| {
             Response::builder().status(status).header("x-why", "theirs").body(Body::from(body)).unwrap()
@@ -86,13 +86,13 @@ async fn caller(guarded: &Guarded, http: Http) -> Caller {
 }
 
 /// An open WebSocket.
-struct Socket {
+pub struct Socket {
     io: TokioIo<Upgraded>,
     _caller: Caller,
 }
 
 impl Socket {
-    async fn open(guarded: &Guarded, http: Http) -> Self {
+    pub async fn open(guarded: &Guarded, http: Http) -> Self {
         Self::open_at(guarded, http, "/api/chat").await
     }
 
@@ -126,7 +126,7 @@ impl Socket {
         Frame::read(&mut self.io).await
     }
 
-    async fn echoes(&mut self) {
+    pub async fn echoes(&mut self) {
         self.say(&text("are you there?")).await;
         assert_eq!(self.hear().await, Some(text("are you there?")));
     }

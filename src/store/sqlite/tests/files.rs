@@ -1,6 +1,10 @@
 //! The file through restarts, upgrades, and callers that go away.
 
+use sqlx::AssertSqlSafe;
+
+use super::super::usage::question;
 use super::*;
+use crate::usage::{By, Filter, Hour, Range};
 
 #[tokio::test]
 async fn every_connection_is_set_up_to_lose_nothing() {
@@ -87,6 +91,34 @@ async fn records_are_found_by_their_key_without_a_scan() {
         for row in store.rows(plan.bind("x")).await.expect("a plan") {
             let step: String = row.get("detail");
             assert!(step.starts_with("SEARCH "), "{step}");
+        }
+    }
+}
+
+/// The usage of one account costs what it has used, and not what everybody has.
+#[tokio::test]
+async fn usage_of_somebody_is_found_without_a_scan() {
+    let (_folder, path) = place();
+    let store = SqliteStore::open(&path).await.expect("a store");
+    let range = Range { since: Hour(0), until: Hour(1) };
+    let account = Filter { account: Some("acme".parse().expect("a name")), ..Filter::all(range) };
+    for (filter, steps) in [
+        (
+            account,
+            ["SEARCH usage_lines USING COVERING INDEX", "SEARCH usage USING INDEX usage_by_line (line=? AND hour>?"],
+        ),
+        (
+            Filter::all(range),
+            ["SEARCH usage USING PRIMARY KEY (hour>? AND hour<?)", "SEARCH usage_lines USING INTEGER PRIMARY"],
+        ),
+    ] {
+        for by in By::ALL {
+            let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", question(&filter, by))));
+            let rows = store.rows(plan.bind("x")).await.expect("a plan");
+            let found: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            for (step, expected) in found.iter().zip(steps) {
+                assert!(step.starts_with(expected), "{by:?}: {found:?}");
+            }
         }
     }
 }

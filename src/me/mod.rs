@@ -1,0 +1,9 @@
+//! The door of whoever holds a token: what concerns the account and the credential that it was got with.
+//!
+//! Owns how that is asked and answered by HTTP; what there is to say is in the rooms. Nobody is told of anyone else here:
+//! whose records they are is taken from the token, and from nothing that the request says.
+
+pub mod openapi;
+mod usage;
+
+pub use usage::MyUsage;
