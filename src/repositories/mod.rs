@@ -81,9 +81,10 @@ impl Repositories {
         Self { settings: ArcSwap::from_pointee(settings.clone()), issuer }
     }
 
-    /// Puts other settings into force.
+    /// Puts other settings into force, but for the registry's name: that is who its tokens are for, and is described to clients.
     pub fn set(&self, settings: &Settings) {
-        self.settings.store(Arc::new(settings.clone()));
+        let service = self.settings.load().service.clone();
+        self.settings.store(Arc::new(Settings { service, ..settings.clone() }));
     }
 
     /// Whether this is the registry's name.

@@ -468,8 +468,9 @@ impl Gateway {
         if config.forward_auth.is_some() != forward_auth.is_some() {
             config.forward_auth = forward_auth;
         }
-        if config.image_registry.is_some() != image_registry.is_some() {
-            config.image_registry = image_registry;
+        match (&mut config.image_registry, image_registry) {
+            (Some(new), Some(old)) => new.service = old.service,
+            (new, old) => *new = old,
         }
         Ok(fixed)
     }
@@ -546,6 +547,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         let settings = config.forward_auth.as_ref()?;
         Some((settings.unix_socket.clone(), settings.grpc_listen))
     };
+    let service = |config: &Config| config.image_registry.as_ref().map(|registry| registry.service.clone());
     let changed = [
         ("data_dir", old.data_dir != new.data_dir),
         ("key_prefix", old.key_prefix != new.key_prefix),
@@ -559,7 +561,7 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("credentials (all but the failure rates)", old.credentials != credentials),
         ("demo (all but the rates)", old.demo != demo),
         ("logging", old.logging != new.logging),
-        ("image_registry (whether there is one)", old.image_registry.is_some() != new.image_registry.is_some()),
+        ("image_registry (its service, and whether there is one)", service(old) != service(new)),
         ("licences", old.licences != new.licences),
         ("notices", (&old.notices, &old.webhook) != (&new.notices, &new.webhook)),
         ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),

@@ -313,8 +313,15 @@ async fn rules_change_with_a_reload() {
     new.image_registry.as_mut().expect("a registry").rules.clear();
     assert_eq!(gateway.gateway.reload(&new).await.expect("no fault"), [""; 0]);
     assert_eq!(access(&gateway.get(&asked).key(&scene.other).await), [""; 0]);
+    let needs_restart = ["image_registry (its service, and whether there is one)"];
+    // The name stays, as it is described to clients; told anew by each reload, until there is a restart.
+    new.image_registry.as_mut().expect("a registry").service = "other.example.com".into();
+    for _ in 0..2 {
+        assert_eq!(gateway.gateway.reload(&new).await.expect("no fault"), needs_restart);
+        assert_eq!(access(&gateway.get(&asked).key(&scene.other).await), [""; 0]);
+    }
     new.image_registry = None;
-    assert_eq!(gateway.gateway.reload(&new).await.expect("no fault"), ["image_registry (whether there is one)"]);
+    assert_eq!(gateway.gateway.reload(&new).await.expect("no fault"), needs_restart);
     assert_eq!(access(&gateway.get(&asked).key(&scene.other).await), [""; 0]);
 }
 
