@@ -2,13 +2,16 @@
 
 #![expect(dead_code, reason = "the types are there for their schemas; answers are held against them by a test")]
 
+use std::borrow::Cow;
+
 use serde_json::json;
-use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::SchemaType;
-use utoipa::openapi::{Object, ObjectBuilder, Required, Schema, Type};
+use utoipa::openapi::{Object, ObjectBuilder, RefOr, Required, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::openapi::{Answer, Endpoint, Media, NO_STORE, Tag, UNAVAILABLE};
+use crate::usage::By;
 
 /// What the holder of a token has used.
 #[derive(ToSchema)]
@@ -22,58 +25,45 @@ struct UsageReport {
     since: String,
     #[schema(max_length = 32, format = DateTime)]
     until: String,
-    by: UsageBy,
+    #[schema(schema_with = by)]
+    by: String,
     #[schema(max_items = 100_000)]
     usage: Vec<UsageEntry>,
     total: UsageCounts,
 }
 
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-enum UsageBy {
-    Account,
-    Key,
-    Group,
-    Route,
-    Status,
-    Hour,
-    Day,
+/// Counts, and under the name of `by` what they are of.
+struct UsageEntry;
+
+impl ToSchema for UsageEntry {
+    fn name() -> Cow<'static, str> {
+        "UsageEntry".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        UsageCounts::schemas(schemas);
+    }
 }
 
-/// Counts, and under the name of `by` what they are of.
-#[derive(ToSchema)]
-struct UsageEntry {
-    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, format = Int64)]
-    requests: u64,
-    /// Of content, to the API.
-    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, format = Int64)]
-    bytes_in: u64,
-    /// Of content, from the API.
-    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, format = Int64)]
-    bytes_out: u64,
-    latency_ms: Latency,
-    #[schema(schema_with = label, required = false)]
-    account: String,
-    #[schema(schema_with = label, required = false)]
-    key: String,
-    #[schema(schema_with = label, required = false)]
-    group: String,
-    #[schema(schema_with = label, required = false)]
-    route: String,
-    #[schema(schema_with = label, required = false)]
-    status: String,
-    #[schema(schema_with = label, required = false)]
-    hour: String,
-    #[schema(schema_with = label, required = false)]
-    day: String,
+impl PartialSchema for UsageEntry {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = UsageCounts::schema();
+        if let RefOr::T(Schema::Object(entry)) = &mut schema {
+            entry.description = Some("Counts, and under the name of `by` what they are of.".into());
+            entry.properties.extend(By::ALL.map(|by| (by.word().to_owned(), label().into())));
+        }
+        schema
+    }
 }
 
 #[derive(ToSchema)]
 struct UsageCounts {
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, format = Int64)]
     requests: u64,
+    /// Of content, to the API.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, format = Int64)]
     bytes_in: u64,
+    /// Of content, from the API.
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, format = Int64)]
     bytes_out: u64,
     latency_ms: Latency,
@@ -96,6 +86,11 @@ fn label() -> Schema {
     ObjectBuilder::new().schema_type(types).max_length(Some(160)).pattern(Some("^.+$")).build().into()
 }
 
+/// What usage can be told apart by.
+fn by() -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(By::ALL.map(By::word))).build()
+}
+
 /// `GET /me/usage`
 pub fn usage(path: &str) -> Endpoint {
     let counts = json!({
@@ -111,7 +106,6 @@ pub fn usage(path: &str) -> Endpoint {
         |pattern: &str| ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).max_length(Some(40));
     let instant =
         || text(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2}))?$").build();
-    let by = text("^[a-z]+$").enum_values(Some(["account", "key", "group", "route", "status", "hour", "day"])).build();
     Endpoint::get(path, Tag::Resources, "getMyUsage")
         .says(
             "What the token's holder has used",
@@ -119,7 +113,7 @@ pub fn usage(path: &str) -> Endpoint {
         )
         .parameter(parameter("since", "From this day or instant on, UTC; to the hour.", instant()))
         .parameter(parameter("until", "Up to this day or instant; now, when it is left out.", instant()))
-        .parameter(parameter("by", "How it is told apart; by day, when it is left out.", by))
+        .parameter(parameter("by", "How it is told apart; by day, when it is left out.", by()))
         .answers(200, Answer::new("The usage.").field(&NO_STORE).media(Media::json::<UsageReport>(example)))
         .refuses([&UNAVAILABLE])
 }
