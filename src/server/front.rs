@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, FORWARDED};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
@@ -26,6 +25,7 @@ use tower::Service;
 use super::ForwardedHeader;
 use super::conduct;
 use super::connection::{Connection, Connections, InFlight};
+use super::content::{Arriving, Tracked};
 use super::exposure::Exposure;
 use crate::client_addr::{Forwarded, Peer, TrustedProxies};
 use crate::clock::Clock;
@@ -514,89 +514,4 @@ fn panicked(desk: &Desk, exchange: &Exchange) -> Response<Body> {
     desk.metrics.panics.inc();
     tracing::error!(request.id = %exchange.request, "a request's handler panicked");
     Refusal::new(Kind::Internal, "panic", "The request could not be handled. It was logged.").into_response(exchange)
-}
-
-/// How much content a frame has.
-fn bytes_of<E>(frame: &Poll<Option<Result<http_body::Frame<Bytes>, E>>>) -> Option<usize> {
-    match frame {
-        Poll::Ready(Some(Ok(frame))) => frame.data_ref().map(Bytes::len),
-        _ => None,
-    }
-}
-
-pin_project! {
-    /// A request's body, counted as it arrives.
-    #[derive(Debug)]
-    struct Arriving {
-        #[pin]
-        body: Incoming,
-        meter: Meter,
-    }
-}
-
-impl http_body::Body for Arriving {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, hyper::Error>>> {
-        let this = self.project();
-        let frame = this.body.poll_frame(cx);
-        if let Some(bytes) = bytes_of(&frame) {
-            this.meter.received(bytes);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-pin_project! {
-    /// An answer's body, which keeps its request in flight until its last byte was handed over.
-    #[derive(Debug)]
-    pub struct Tracked {
-        #[pin]
-        body: Body,
-        in_flight: Option<InFlight>,
-        meter: Option<Meter>,
-    }
-}
-
-impl http_body::Body for Tracked {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        let this = self.project();
-        let frame = this.body.poll_frame(cx);
-        if let (Some(meter), Some(bytes)) = (this.meter, bytes_of(&frame)) {
-            meter.sent(bytes);
-        }
-        if let Some(in_flight) = this.in_flight {
-            match &frame {
-                Poll::Pending => in_flight.work(),
-                Poll::Ready(_) => in_flight.rest(),
-            }
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
 }

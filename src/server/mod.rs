@@ -12,6 +12,7 @@ mod accept;
 mod certificates;
 mod conduct;
 mod connection;
+mod content;
 mod dispatch;
 mod exposure;
 mod follow;
