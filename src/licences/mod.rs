@@ -4,6 +4,7 @@
 
 pub mod document;
 mod documents;
+mod error;
 mod install;
 mod operations;
 pub mod seats;
@@ -17,8 +18,9 @@ use crate::persist::{Inserted, Result, Update, Updated};
 
 pub use document::{Document, DocumentError};
 pub use documents::{Distrust, Documents, TOLERANCE};
+pub use error::Error;
 pub use install::Installed;
-pub use operations::{Error, NewLicence, Operations, STANDARD_PLAN, Upgrade};
+pub use operations::{NewLicence, Operations, STANDARD_PLAN, Upgrade};
 pub use vendor::{VendorKey, VendorKeyError, VendorPublicKey};
 
 /// Settings of `[licences]`.
