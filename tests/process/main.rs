@@ -18,6 +18,7 @@ mod poll;
 mod proxy;
 mod proxy_ends;
 mod scene;
+mod shortage;
 mod signals;
 mod streams;
 mod transfers;
