@@ -12,6 +12,7 @@ pub mod random;
 pub mod secret;
 // floor 1: rooms
 pub mod accounts;
+pub mod authorities;
 pub mod change;
 pub mod client_addr;
 pub mod credentials;

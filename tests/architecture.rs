@@ -12,6 +12,7 @@ const ROOMS: &[(u8, &[&str])] = &[
         1,
         &[
             "accounts",
+            "authorities",
             "change",
             "client_addr",
             "credentials",

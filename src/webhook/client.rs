@@ -13,15 +13,15 @@ use http::{Method, Request};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Error, Settings, Target, WebhookSecret};
+use crate::authorities;
 use crate::clock::Timestamp;
 use crate::notices::{Deliver, Undelivered};
 
@@ -124,28 +124,14 @@ fn because(why: impl Display) -> Undelivered {
 
 /// A TLS client that trusts whom the settings say.
 fn trust(settings: &Settings) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    match &settings.ca_file {
+    let roots = match &settings.ca_file {
         Some(path) => {
             let bad = |why: String| format!("{} {why}", path.display());
             let pem = std::fs::read(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|_| bad("is malformed PEM; get it anew".into()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| bad(format!("has a certificate that cannot be used: {error}")))?;
-            }
-            if roots.is_empty() {
-                return Err(bad("has no certificate in it".into()));
-            }
+            authorities::in_pem(&pem).map_err(bad)?
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("this system has no certificate authorities to trust; install them, or name one".into());
-            }
-        }
-    }
+        None => authorities::of_system("notices.ca_file")?,
+    };
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::error::UpstreamError;
 use super::settings::UpstreamSettings;
+use crate::authorities;
 
 /// A TLS client for each thing that may be agreed on (ALPN, RFC 7301).
 pub(super) struct Tls {
@@ -82,7 +83,9 @@ impl Files {
             return Ok(None);
         }
         let roots = match &self.authorities {
-            Some((path, content)) => authorities(content).map_err(|problem| bad(Some(path), &problem))?,
+            Some((path, content)) => {
+                Arc::new(authorities::in_pem(content).map_err(|problem| bad(Some(path), &problem))?)
+            }
             None => system.get().map_err(|problem| bad(None, &problem))?,
         };
         // The provider is named: nothing may depend on which one a process has made its default.
@@ -136,29 +139,9 @@ impl SystemRoots {
         if let Some(roots) = &self.0 {
             return Ok(Arc::clone(roots));
         }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(
-                "this system has no certificate authorities to trust; install them (ca-certificates), or name \
-                        one in tls.ca_file"
-                    .into(),
-            );
-        }
+        let roots = authorities::of_system("tls.ca_file")?;
         Ok(Arc::clone(self.0.insert(Arc::new(roots))))
     }
-}
-
-fn authorities(content: &[u8]) -> Result<Arc<RootCertStore>, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(content) {
-        let certificate = certificate.map_err(|_| "is malformed PEM; get the authority's certificate anew")?;
-        roots.add(certificate).map_err(|error| format!("has a certificate that cannot be used: {error}"))?;
-    }
-    if roots.is_empty() {
-        return Err("has no certificate; it needs a block that begins with -----BEGIN CERTIFICATE-----".into());
-    }
-    Ok(Arc::new(roots))
 }
 
 fn unreadable(error: &io::Error) -> String {

@@ -142,7 +142,11 @@ fn files_that_cannot_be_used_are_named_with_their_setting() {
     let text = told(Settings { secret_file: missing.clone(), ..good.clone() });
     assert!(text.starts_with("notices.secret_file: ") && text.contains("missing cannot be read"), "{text}");
     let text = told(Settings { ca_file: good.secret_file.clone(), ..good.clone() });
-    assert!(text.starts_with("notices.ca_file: ") && text.ends_with("has no certificate in it"), "{text}");
+    assert!(
+        text.starts_with("notices.ca_file: ")
+            && text.ends_with("has no certificate; it needs a block that begins with -----BEGIN CERTIFICATE-----"),
+        "{text}"
+    );
     let short = folder.path().join("short");
     std::fs::write(&short, "whsec_c2VjcmV0").expect("a file");
     let text = told(Settings { secret_file: Some(short), ..good });
