@@ -31,7 +31,7 @@ use keybearer::registry::{Digest, Registry};
 use keybearer::routes::{Audience, BuiltIns, Contract, Resource, RouteSettings, RouteTable};
 use keybearer::signing::{self, Algorithm, KeyRing, PrivateKey};
 use keybearer::store::MemoryStore;
-use keybearer::tokens::{self, Client, Token};
+use keybearer::tokens::{self, Client, Terms, Token};
 use keybearer::usage::{self, Event, Ledger, Line, Spot, StatusClass};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -141,6 +141,7 @@ impl House {
             id: TokenId::random(),
             issued_at: NOW.secs(),
             expires_at: NOW.secs() + 3600,
+            terms: Terms::default(),
         };
         registry.admit(Digest::of(jwt.as_bytes()), &token, NOW).expect("nothing is revoked");
         let verifier = tokens::Verifier::new(&tokens::Settings::default(), ring);

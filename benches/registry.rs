@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use keybearer::clock::Timestamp;
 use keybearer::ids::{Groups, KeyId, TokenId};
 use keybearer::registry::{Digest, Lookup, Registry};
-use keybearer::tokens::{Client, Token};
+use keybearer::tokens::{Client, Terms, Token};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const LIFE: u64 = 3600;
@@ -38,6 +38,7 @@ fn fill(tokens: u64, keys: u64) -> Registry {
             id: TokenId::random(),
             issued_at: NOW.secs(),
             expires_at: NOW.secs() + 1 + (n * 7919) % LIFE,
+            terms: Terms::default(),
         };
         registry.admit(digest(n), &token, NOW).expect("nothing is revoked");
     }

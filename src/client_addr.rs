@@ -1,9 +1,13 @@
 //! The client's address. Trust in headers starts at the socket: a forwarded header counts only when the peer is a trusted
 //! proxy, and then from the nearest hop outwards (RFC 7239 §8.1).
 
+mod networks;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+
+pub use networks::{InvalidNetworks, Network, Networks};
 
 /// What counts as one client: an IPv4 address, or an IPv6 /64.
 pub fn network(address: IpAddr) -> IpAddr {

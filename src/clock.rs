@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -40,6 +40,13 @@ impl Timestamp {
     /// Time from `earlier` to `self`; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// As an IMF-fixdate (RFC 9110 §5.6.7); `None` beyond the year 9999.
+    pub fn http_date(self) -> Option<String> {
+        let at = OffsetDateTime::from_unix_timestamp(i64::try_from(self.secs()).ok()?).ok()?;
+        // The two differ in how they spell UTC.
+        Some(at.format(&Rfc2822).ok()?.replace("+0000", "GMT"))
     }
 
     /// Parses RFC 3339 (`2027-01-31T12:00:00Z`) or a plain date (`2027-01-31`, midnight UTC).
@@ -83,6 +90,38 @@ impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// A span of time as people type it: `30s`, `15m`, `24h`, `90d`, `2w`.
+///
+/// # Errors
+/// The rule.
+pub fn span(text: &str) -> Result<Duration, &'static str> {
+    const RULE: &str = "a span of time is a whole number and s, m, h, d or w, as in 15m or 90d";
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(RULE)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err(RULE),
+    };
+    // A thousand years are enough for anyone, and no sum with the present overflows what a database column holds.
+    const MOST: u64 = 1000 * 366 * 86_400;
+    let whole = number.bytes().all(|c| c.is_ascii_digit());
+    let secs = number.parse::<u64>().ok().filter(|_| whole).and_then(|number| number.checked_mul(unit)).ok_or(RULE)?;
+    if secs == 0 || secs > MOST { Err(RULE) } else { Ok(Duration::from_secs(secs)) }
+}
+
+/// A span as [`span`] reads it, in the largest unit that is exact.
+pub fn show_span(span: Duration) -> String {
+    let secs = span.as_secs();
+    let (unit, word) = [(86_400, "d"), (3600, "h"), (60, "m")]
+        .into_iter()
+        .find(|(unit, _)| secs.is_multiple_of(*unit))
+        .unwrap_or((1, "s"));
+    format!("{}{word}", secs / unit)
 }
 
 /// A wait that ends when a clock reaches an instant.
@@ -151,6 +190,13 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_of_http_is_spelled_as_its_rfc_says() {
+        // The example of RFC 9110 §5.6.7.
+        assert_eq!(Timestamp::from_secs(784_111_777).http_date().as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+        assert_eq!(Timestamp::from_secs(u64::MAX / 1000).http_date(), None);
+    }
 
     #[test]
     fn dates_are_read_and_written_as_rfc_3339() {

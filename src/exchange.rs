@@ -27,7 +27,7 @@ use crate::ids::{RequestId, TokenId};
 use crate::limits;
 use crate::problem::{Kind, Problem};
 use crate::registry::Principal;
-use crate::routes::{Route, RouteTable};
+use crate::routes::{Route, RouteTable, Target};
 use crate::secret::Secret;
 use crate::usage::Spot;
 
@@ -173,6 +173,17 @@ impl Exchange {
     /// Why it was refused, if it was.
     pub fn reason(&self) -> Option<&'static str> {
         self.verdict.get().and_then(|verdict| verdict.reason)
+    }
+
+    /// Who is to hear what there is to say of its credential: whoever was let through, or was just given a token. A word about
+    /// somebody else's token does not count.
+    pub fn noticed(&self) -> Option<&Principal> {
+        let is_issue = || self.route.route().is_some_and(|route| route.target == Target::Token);
+        match self.permit.get() {
+            Some(permit) => Some(permit.principal()),
+            None if is_issue() => self.who().map(|(principal, _)| principal),
+            None => None,
+        }
     }
 
     /// Who asked, as far as that is proven, and the token that was presented or issued.

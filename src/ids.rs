@@ -182,6 +182,16 @@ name!(
     "an upstream id is 1 to 64 of a-z, 0-9, '-', '_' and '.'"
 );
 
+name!(
+    /// A plan's id, in licences, keys, routes and answers.
+    PlanId,
+    |text| {
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.'))
+    },
+    "a plan is 1 to 64 of a-z, 0-9, '-', '_' and '.'"
+);
+
 /// A token's `jti` (RFC 7519 §4.1.7): 128 random bits, written as 22 base64url characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId([u8; 16]);

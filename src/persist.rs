@@ -91,6 +91,13 @@ pub enum Cut {
     Now(Timestamp),
     /// Every token of this record is revoked for good.
     Forever(Timestamp),
+    /// Tokens issued before an instant of the past are revoked.
+    Before {
+        /// That instant; a token of its second may be older, and is revoked as well.
+        before: Timestamp,
+        /// When it is decided.
+        now: Timestamp,
+    },
 }
 
 /// What an atomic update makes of the record it was shown.

@@ -27,6 +27,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// The request took too long to arrive.
     RequestTimeout,
+    /// The present state of what is asked for does not allow it.
+    Conflict,
     /// The content is larger than allowed.
     ContentTooLarge,
     /// The header section is larger than allowed.
@@ -49,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::MalformedRequest,
         Self::CredentialsNotSpecified,
         Self::InvalidCredentials,
@@ -60,6 +62,7 @@ impl Kind {
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
+        Self::Conflict,
         Self::ContentTooLarge,
         Self::HeadersTooLarge,
         Self::HttpsRequired,
@@ -80,6 +83,7 @@ impl Kind {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
+            Self::Conflict => 409,
             Self::ContentTooLarge => 413,
             Self::TooManyRequests => 429,
             Self::HeadersTooLarge => 431,
@@ -104,6 +108,7 @@ impl Kind {
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::RequestTimeout => "request-timeout",
+            Self::Conflict => "conflict",
             Self::ContentTooLarge => "content-too-large",
             Self::HeadersTooLarge => "headers-too-large",
             Self::HttpsRequired => "https-required",
@@ -129,6 +134,7 @@ impl Kind {
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::RequestTimeout => "Request timed out",
+            Self::Conflict => "Conflict",
             Self::ContentTooLarge => "Content too large",
             Self::HeadersTooLarge => "Header section too large",
             Self::HttpsRequired => "HTTPS required",

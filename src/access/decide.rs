@@ -65,6 +65,11 @@ pub enum Denial {
         /// Whose it is, when it was issued here.
         session: Option<Session>,
     },
+    /// The token is valid, and may not be used from where it was presented.
+    Elsewhere {
+        /// Whose token it is.
+        session: Session,
+    },
     /// The token is valid and does not reach this route.
     Scope {
         /// A group that would; `None` where any but the demo one would.
@@ -157,6 +162,9 @@ impl Gate {
         now: Timestamp,
     ) -> Result<Permit, Denial> {
         let session = self.authenticate(presented, now)?;
+        if !session.principal().admits(client) {
+            return Err(Denial::Elsewhere { session });
+        }
         if *audience == Audience::Licensed && session.principal().is_demo() {
             return Err(Denial::Scope { missing: None, session });
         }
@@ -216,7 +224,7 @@ impl Gate {
             Lookup::Unknown => {
                 let was = |token: &Token| Some(self.registry.once(token));
                 let token =
-                    self.verifier.judge(jwt, now).map_err(|(why, token)| (why, token.as_ref().and_then(was)))?;
+                    self.verifier.judge(jwt, now).map_err(|(why, token)| (why, token.as_deref().and_then(was)))?;
                 unseen(digest, &token).ok_or_else(|| (Invalid::Revoked, was(&token)))?
             }
         };

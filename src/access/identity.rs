@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::registry::{Digest, Registry};
-    use crate::tokens::Token;
+    use crate::tokens::{Terms, Token};
 
     fn said(account: &str, client: Client, groups: &[&str], own: &[&str]) -> BTreeMap<String, String> {
         let own: Vec<GroupId> = own.iter().map(|group| group.parse().unwrap()).collect();
@@ -152,6 +152,7 @@ mod tests {
             id: TokenId::random(),
             issued_at: 1_000,
             expires_at: 1_900_000_000,
+            terms: Terms::default(),
         };
         let digest = Digest::of(account.as_bytes());
         let session = Registry::new(1).admit(digest, &token, Timestamp::from_secs(1_000)).expect("not revoked");

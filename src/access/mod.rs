@@ -6,6 +6,7 @@
 mod decide;
 pub mod identity;
 mod layer;
+mod notices;
 mod refusals;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use decide::{Denial, Ending, Gate, Permit, Presented};
 pub use identity::{IdentityHeaders, identity_headers};
 pub use layer::{AccessFuture, RequireAccess, RequireAccessService};
+pub use notices::{DEPRECATION, SUNSET, add_notices};
 pub use refusals::{Refusals, ask_for_licence};
 
 /// Settings of `[access]`.

@@ -73,6 +73,13 @@ impl Refusals {
                     None => refusal,
                 }
             }
+            // Another token of this key would not help, so it is no 401.
+            Denial::Elsewhere { session } => {
+                let detail =
+                    "This access token may not be used from this address: its API key is bound to certain networks.";
+                Refusal::new(Kind::Forbidden, "network_not_allowed", detail)
+                    .of(Arc::clone(session.principal()), session.id())
+            }
             Denial::Scope { missing, session } => {
                 let ask = ask_for_licence(self.contact.as_deref());
                 let (detail, scope) = match &missing {

@@ -143,6 +143,11 @@ impl From<keys::Error> for Failure {
                 seats.limit.licences.first().map_or("LICENCE", |id| id.as_str())
             )),
             E::NoFreeId => Self::ours(text),
+            E::Suspended(id) => Self::mendable(text).hint(format!("keybearer keys resume {id}")),
+            E::Expired(id) => Self::mendable(text).hint(format!("keybearer keys set-expiry {id} 90d")),
+            E::Rolling(id, _) => Self::mendable(text).hint(format!(
+                "end the old one first: keybearer keys end-old {id} (or roll with --force, which does both; its tokens die)"
+            )),
             _ => Self::mendable(text),
         }
     }

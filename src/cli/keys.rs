@@ -1,16 +1,22 @@
 //! `keybearer keys …`
 
+mod bulk;
+
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Subcommand};
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::view::{self, KeyView};
-use super::when::{End, When, show_end};
+use super::when::{End as KeyEnd, When, show_end, show_span, show_use};
 use super::{KeyText, Session, group_set};
+use crate::client_addr::{Network, Networks};
 use crate::clock::Timestamp;
 use crate::credentials::Hasher;
 use crate::ids::{AccountName, GroupId};
-use crate::keys::{Key, NewKey, Operations};
+use crate::keys::{End, Grace, Key, NewKey, Operations, Roll, Start};
+use crate::secret::Secret;
 use crate::store::SharedStore;
 
 #[derive(Debug, Subcommand)]
@@ -18,8 +24,7 @@ pub(super) enum Command {
     /// Create a key. It is printed once, alone on standard output. Refused when every seat of the account's licences is taken.
     #[command(after_help = "Examples:\n  keybearer keys create acme --label ci > acme.key\n  \
         keybearer keys create acme --group orders.read --expires 90d\n\n\
-        To replace a key without an outage: create a second one, let its user switch, then end the first with\n  \
-        keybearer keys set-expiry OLD 24h        (or keys revoke OLD, at once)")]
+        To replace its secret later without an outage: keybearer keys roll KEY")]
     Create {
         /// The account whose key it will be.
         account: AccountName,
@@ -33,6 +38,35 @@ pub(super) enum Command {
         /// When it stops working: a date, an instant, or a span such as 90d.
         #[arg(long, value_name = "WHEN")]
         expires: Option<When>,
+        /// Good from this network alone (203.0.113.0/24, 2001:db8::/48) or address; may be given several times.
+        #[arg(long = "allow", value_name = "NETWORK")]
+        networks: Vec<Network>,
+    },
+    /// Give a key a new secret; the old one goes on working for a grace. The new key is printed once, alone on standard
+    /// output. It has the same id.
+    #[command(after_help = "Examples:\n  keybearer keys roll kb_0123456789ab > acme.key\n  \
+        keybearer keys roll kb_0123456789ab --grace 7d --start now\n  \
+        keybearer keys roll kb_0123456789ab --grace 0        (the old one got into wrong hands)\n\n\
+        The grace begins when the new secret is first used, so that nobody is cut off who does not have it yet. Calls with\n\
+        the old one are answered with a Deprecation header all the while. keybearer keys show KEY tells when each was last\n\
+        used; keybearer keys end-old KEY ends the old one early.")]
+    Roll {
+        /// Its id, with or without the prefix.
+        key: KeyText,
+        /// How long the old secret goes on working: 24h, 7d, at most 30d; 0 ends it at once, and its tokens with it.
+        #[arg(long, value_name = "SPAN", default_value = "24h")]
+        grace: Grace,
+        /// What the grace is counted from: the first-use of the new secret, or now.
+        #[arg(long, value_name = "START", default_value = "first-use")]
+        start: Start,
+        /// Even if the last roll is not over: its old secret ends at once.
+        #[arg(long)]
+        force: bool,
+    },
+    /// End the old secret of a rolled key now. The tokens of the key die.
+    EndOld {
+        /// Its id, with or without the prefix.
+        key: KeyText,
     },
     /// List all keys.
     List {
@@ -65,7 +99,7 @@ pub(super) enum Command {
         /// Its id, with or without the prefix.
         key: KeyText,
         /// A date, an instant, a span such as 90d, or never.
-        end: End,
+        end: KeyEnd,
     },
     /// Replace the groups the key is narrowed to. Its tokens die when a group is lost.
     #[command(group = ArgGroup::new("reach").required(true))]
@@ -78,6 +112,39 @@ pub(super) enum Command {
         /// All that the account is licensed for.
         #[arg(long, group = "reach", conflicts_with = "groups")]
         all: bool,
+    },
+    /// Replace the networks the key is good from. Its tokens die when an address is lost.
+    #[command(group = ArgGroup::new("from").required(true))]
+    SetNetworks {
+        /// Its id, with or without the prefix.
+        key: KeyText,
+        /// A network (203.0.113.0/24, 2001:db8::/48) or an address; may be given several times.
+        #[arg(long = "allow", value_name = "NETWORK", group = "from")]
+        networks: Vec<Network>,
+        /// From everywhere.
+        #[arg(long, group = "from", conflicts_with = "networks")]
+        all: bool,
+    },
+    /// Take in keys from a file: one a line, in JSON, with their hashes.
+    #[command(after_help = "A line has at least the id, the account and the hash of the whole key:\n  \
+        {\"id\": \"0123456789ab\", \"account\": \"acme\", \"hash\": \"$argon2id$…\"}\n\
+        and may have label, groups, networks, state, expires_at and created_at. keybearer keys export writes such lines.\n\n\
+        A hash may also be one that another system made: bcrypt, PBKDF2 (as PHC, passlib or Django write it), or SHA-256 in\n\
+        hexadecimal digits. At its first use the key is hashed anew with argon2id.\n\n\
+        Every line is looked at before the first is written. An import that was interrupted is begun anew with the same\n\
+        file: what is there already is passed over.")]
+    Import {
+        /// The file; - is standard input.
+        file: PathBuf,
+        /// Look at every line and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write all keys to standard output: one a line, in JSON, with their hashes. Keep it as secret as the database.
+    Export {
+        /// Only the keys of this account.
+        #[arg(long)]
+        account: Option<AccountName>,
     },
     /// Replace the label.
     SetLabel {
@@ -96,15 +163,32 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
             .with_documents(session.documents(&store).await?);
     let now = session.now();
     let (changed, done, already) = match command {
-        Command::Create { account, label, groups, expires } => {
+        Command::Create { account, label, groups, expires, networks } => {
             let expires_at = expires.map(|when| when.resolve(now));
-            let new = NewKey { account, label, groups: group_set(groups), expires_at };
+            let networks = network_list(networks)?;
+            let new = NewKey { account, label, groups: group_set(groups), expires_at, networks };
             return create(session, &operations, &store, new).await;
         }
         Command::List { account } => return list(session, &operations, account.as_ref()).await,
         Command::Show { key } => {
             let key = operations.show(&session.key_id(&key)?).await?;
             return view::show(session.out, &KeyView::new(&key, &prefix, now));
+        }
+        Command::Roll { key, grace, start, force } => {
+            return roll(session, &operations, &key, Roll { grace, start, force }).await;
+        }
+        Command::Import { file, dry_run } => return bulk::import(session, &operations, &file, dry_run).await,
+        Command::Export { account } => return bulk::export(session, &operations, account.as_ref()).await,
+        Command::EndOld { key } => (
+            operations.end_old(&session.key_id(&key)?).await?,
+            "its old secret has ended".to_owned(),
+            "it has no old secret that works",
+        ),
+        Command::SetNetworks { key, networks, all: _ } => {
+            let networks = network_list(networks)?;
+            let changed = operations.set_networks(&session.key_id(&key)?, networks.as_ref()).await?;
+            let done = format!("it is good from {}", KeyView::new(&changed.record, &prefix, now).from());
+            (changed, done, "those are its networks already")
         }
         Command::Suspend { key } => (
             operations.suspend(&session.key_id(&key)?).await?,
@@ -180,6 +264,54 @@ async fn create(
     advise(session, store, &key, now).await
 }
 
+async fn roll(
+    session: &mut Session<'_, '_>,
+    operations: &Operations,
+    key: &KeyText,
+    roll: Roll,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Rolled<'a> {
+        api_key: &'a str,
+        key: KeyView,
+        tokens_revoked: bool,
+    }
+
+    let id = session.key_id(key)?;
+    let mut hasher = Hasher::new(&session.config.credentials)?;
+    let hash = |text: Secret<String>| std::future::ready(hasher.hash(text.expose().as_bytes()));
+    let (api_key, changed) = operations.roll(&id, roll, hash).await?;
+    let view = KeyView::new(&changed.record, &session.config.key_prefix, session.now());
+    let name = view.name.clone();
+    let old = match changed.record.previous.as_ref().map(|half| half.end) {
+        _ if roll.grace.is_none() => "the old one has ended".to_owned(),
+        Some(End::At(_)) => format!("the old one works until {}", show_end(changed.record.old_ends_at())),
+        _ => format!("the old one works until {} after the first use of the new one", show_span(roll.grace.time())),
+    };
+    session.out.note(&format!("key {name} has a new secret; {old}"));
+    if changed.tokens_cut {
+        session.out.note("its tokens issued so far are dead");
+    }
+    session.out.note("the new key is printed this once and cannot be shown again: keep it now, and keep it secret");
+    let text = api_key.secret().expose();
+    let tokens_revoked = changed.tokens_cut;
+    let shown = if session.out.json() {
+        session.out.document(&Rolled { api_key: text, key: view, tokens_revoked })
+    } else {
+        session.out.data(text)
+    };
+    shown.map_err(|failure| {
+        failure.hint(format!("the key was rolled and nobody has seen the new one: keybearer keys roll {name} --force"))
+    })
+}
+
+fn network_list(networks: Vec<Network>) -> Result<Option<Networks>, Failure> {
+    if networks.is_empty() {
+        return Ok(None);
+    }
+    Networks::new(networks).map(Some).map_err(|error| Failure::misuse(error.to_string()))
+}
+
 /// What still keeps a new key from being of use.
 async fn advise(session: &mut Session<'_, '_>, store: &SharedStore, key: &Key, now: Timestamp) -> Result<(), Failure> {
     let name = &key.account;
@@ -215,8 +347,9 @@ async fn list(
         return Ok(());
     }
     let rows = keys.into_iter().map(|key| {
-        let reach = key.reach();
-        [key.name, key.account, key.state.into(), show_end(key.expires_at), reach, key.label]
+        let (reach, used, old) = (key.reach(), show_use(key.last_used_at), key.old());
+        [key.name, key.account, key.state.into(), show_end(key.expires_at), used, old, reach, key.label]
     });
-    session.out.table(["KEY", "ACCOUNT", "STATE", "EXPIRES", "GROUPS", "LABEL"], rows.collect())
+    let head = ["KEY", "ACCOUNT", "STATE", "EXPIRES", "LAST USED", "OLD SECRET", "GROUPS", "LABEL"];
+    session.out.table(head, rows.collect())
 }

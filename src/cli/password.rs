@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 use super::Session;
 use super::failure::Failure;
 use crate::accounts::NewPassword;
-use crate::credentials::{Hasher, PasswordHash};
+use crate::credentials::{Hasher, Kept, PasswordHash};
 use crate::secret::Secret;
 
 /// Longer input is no secret of ours; reading stops there.
@@ -29,16 +29,25 @@ pub(super) struct Source {
     /// Ask for the password on the terminal.
     #[arg(long)]
     password_prompt: bool,
+    /// Read a hash of the password that another system made from standard input: bcrypt, or PBKDF2 as PHC, passlib or Django
+    /// write it. At its first use the password is hashed anew with argon2id.
+    #[arg(long)]
+    hash_stdin: bool,
 }
 
 impl Source {
     /// Whether one was named.
     pub(super) fn is_named(&self) -> bool {
-        self.password_stdin || self.password_prompt || self.password_file.is_some()
+        self.password_stdin || self.password_prompt || self.hash_stdin || self.password_file.is_some()
     }
 
     /// Reads, checks and hashes the password; asks for it when no source was named.
     pub(super) fn hashed(&self, session: &mut Session<'_, '_>) -> Result<PasswordHash, Failure> {
+        if self.hash_stdin {
+            let text = read_secret(&mut *session.stdin, "standard input")?;
+            return PasswordHash::import(text.expose(), Kept::Password)
+                .map_err(|why| Failure::mendable(format!("standard input holds {why}")));
+        }
         let text = if self.password_stdin {
             read_secret(&mut *session.stdin, "standard input")?
         } else if let Some(path) = &self.password_file {

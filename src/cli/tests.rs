@@ -7,6 +7,7 @@ use super::{Exit, Process, run};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::secret::Secret;
 
+mod bulk;
 mod commands;
 mod documents;
 mod licence_documents;

@@ -1,18 +1,20 @@
 //! Records as they are printed: in JSON with stable names and RFC 3339 times, and as text. No hash and no secret is in them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use super::failure::Failure;
 use super::output::Output;
-use super::when::{show_end, show_span};
+use super::when::{show_end, show_span, show_use};
 use crate::accounts::Account;
 use crate::change::Changed;
+use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::groups::Group;
 use crate::ids::{Groups, scope};
-use crate::keys::{Key, KeyPrefix, KeyState};
+use crate::keys::{self, Key, KeyPrefix, KeyState};
 use crate::licences::{Document, Documents, Licence};
 use crate::revocations::{Revocation, Target};
 use crate::signing::{SigningKey, SigningState};
@@ -139,6 +141,28 @@ pub(super) struct KeyView {
     pub expires_at: Option<Timestamp>,
     #[serde(serialize_with = "time")]
     pub created_at: Timestamp,
+    /// `null`: from everywhere.
+    pub networks: Option<Networks>,
+    /// When a token was last got with its present secret, to the minute.
+    #[serde(serialize_with = "end")]
+    pub last_used_at: Option<Timestamp>,
+    /// The secret it had before it was rolled; `null`: it never was.
+    pub old: Option<OldView>,
+}
+
+/// The secret that a key had before.
+#[derive(Serialize)]
+pub(super) struct OldView {
+    /// `waiting` for the first use of the new one, `ending`, or `ended`.
+    pub state: &'static str,
+    #[serde(serialize_with = "time")]
+    pub rolled_at: Timestamp,
+    /// How long it goes on after the first use of the new one, while that is awaited.
+    pub grace_seconds: Option<u64>,
+    #[serde(serialize_with = "end")]
+    pub ends_at: Option<Timestamp>,
+    #[serde(serialize_with = "end")]
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl KeyView {
@@ -158,6 +182,37 @@ impl KeyView {
             state,
             expires_at: key.expires_at,
             created_at: key.created_at,
+            networks: key.networks.clone(),
+            last_used_at: key.used_at,
+            old: key.previous.as_ref().map(|half| OldView {
+                state: match half.end {
+                    _ if !half.is_live(now) || !key.is_live(now) => "ended",
+                    keys::End::AfterFirstUse(_) => "waiting",
+                    keys::End::At(_) => "ending",
+                },
+                rolled_at: half.rolled_at,
+                grace_seconds: match half.end {
+                    keys::End::AfterFirstUse(grace) => Some(grace.as_secs()),
+                    keys::End::At(_) => None,
+                },
+                ends_at: key.old_ends_at(),
+                last_used_at: half.used_at,
+            }),
+        }
+    }
+
+    /// Where it is good from.
+    pub(super) fn from(&self) -> String {
+        self.networks.as_ref().map_or_else(|| "everywhere".to_owned(), Networks::to_string)
+    }
+
+    /// The old secret in a word, for a table.
+    pub(super) fn old(&self) -> String {
+        match &self.old {
+            None => "(none)".to_owned(),
+            Some(old) if old.state == "waiting" => "works, new unused".to_owned(),
+            Some(old) if old.state == "ending" => format!("until {}", show_end(old.ends_at)),
+            Some(_) => "ended".to_owned(),
         }
     }
 
@@ -169,15 +224,32 @@ impl KeyView {
 impl View for KeyView {
     const NAME: &'static str = "key";
     fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut fields = vec![
             ("key", self.name.clone()),
             ("account", self.account.clone()),
             ("label", self.label.clone()),
             ("groups", self.reach()),
+            ("good from", self.from()),
             ("state", self.state.into()),
             ("expires", show_end(self.expires_at)),
             ("created", self.created_at.to_string()),
-        ]
+            ("last used", show_use(self.last_used_at)),
+        ];
+        if let Some(old) = &self.old {
+            let end = match (old.state, old.grace_seconds) {
+                ("waiting", Some(grace)) => {
+                    format!("works until {} after the first use of the new one", show_span(Duration::from_secs(grace)))
+                }
+                ("ending", _) => format!("works until {}", show_end(old.ends_at)),
+                _ => old.ends_at.map_or_else(|| "ended with the key".to_owned(), |end| format!("ended {end}")),
+            };
+            fields.extend([
+                ("rolled", old.rolled_at.to_string()),
+                ("old secret", end),
+                ("old last used", show_use(old.last_used_at)),
+            ]);
+        }
+        fields
     }
 }
 

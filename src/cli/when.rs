@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
+pub(super) use crate::clock::{show_span, span};
+
 const RULE: &str =
     "a time is a date (2027-01-31, midnight UTC), an instant (2027-01-31T12:00:00Z) or a span from now (90d, 24h)";
 
@@ -79,33 +81,9 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, &'static str> {
     Timestamp::parse(text).ok_or("write a date (2027-01-31, midnight UTC) or an instant (2027-01-31T12:00:00Z)")
 }
 
-/// A span such as `30s`, `15m`, `24h`, `90d`, `2w`.
-pub(super) fn span(text: &str) -> Result<Duration, &'static str> {
-    const RULE: &str = "a span of time is a whole number and s, m, h, d or w, as in 15m or 90d";
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(RULE)?;
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return Err(RULE),
-    };
-    // A thousand years are enough for anyone, and no sum with the present overflows what a database column holds.
-    const MOST: u64 = 1000 * 366 * 86_400;
-    let whole = number.bytes().all(|c| c.is_ascii_digit());
-    let secs = number.parse::<u64>().ok().filter(|_| whole).and_then(|number| number.checked_mul(unit)).ok_or(RULE)?;
-    if secs == 0 || secs > MOST { Err(RULE) } else { Ok(Duration::from_secs(secs)) }
-}
-
-/// A span as [`span`] reads it, in the largest unit that is exact.
-pub(super) fn show_span(span: Duration) -> String {
-    let secs = span.as_secs();
-    let (unit, word) = [(86_400, "d"), (3600, "h"), (60, "m")]
-        .into_iter()
-        .find(|(unit, _)| secs.is_multiple_of(*unit))
-        .unwrap_or((1, "s"));
-    format!("{}{word}", secs / unit)
+/// A last use for people, to the minute.
+pub(super) fn show_use(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| at.to_string())
 }
 
 /// An end for people.

@@ -1,4 +1,5 @@
-//! argon2id (RFC 9106) as PHC strings, with the memory of one hash reused for the next.
+//! argon2id (RFC 9106) as PHC strings, with the memory of one hash reused for the next. What was hashed elsewhere is compared
+//! as well, and never made.
 
 use std::fmt;
 
@@ -7,6 +8,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use subtle::ConstantTimeEq;
 
 use super::Settings;
+use super::foreign::{self, Foreign};
 use crate::random;
 
 /// A stored hash may ask for no more than this: a forged or imported record must not be able to exhaust the machine.
@@ -16,7 +18,7 @@ const MOST_PARALLELISM: u32 = 64;
 
 const OUTPUT: usize = 32;
 
-/// An argon2id PHC string. Prints as `[hash]`: it could be guessed at offline.
+/// An argon2id PHC string, or what another system made in its place. Prints as `[hash]`: it could be guessed at offline.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
@@ -24,6 +26,28 @@ impl PasswordHash {
     /// From a PHC string, as a store kept it.
     pub fn from_phc(phc: String) -> Self {
         Self(phc)
+    }
+
+    /// From the text of a hash that was made elsewhere, of this kind of secret. One of our own is good as well.
+    ///
+    /// # Errors
+    /// [`InvalidHash`] when it is in no form that can be compared with, or too weak for a password.
+    pub fn import(text: &str, of: Kept) -> Result<Self, InvalidHash> {
+        // Bare digits are what most systems keep of a key.
+        let text = match foreign::hex(text) {
+            Some(_) => format!("sha256:{text}"),
+            None => text.to_owned(),
+        };
+        match Foreign::read(&text) {
+            Some(foreign) if of == Kept::Password && !foreign.is_slow() => Err(InvalidHash::Fast),
+            None if Argon2id::read(&text).is_err() => Err(InvalidHash::Form),
+            _ => Ok(Self(text)),
+        }
+    }
+
+    /// Whether it is one of our own kind: argon2id.
+    pub fn is_argon2id(&self) -> bool {
+        self.0.starts_with("$argon2id$")
     }
 
     /// The PHC string, for a store to keep.
@@ -38,12 +62,44 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
+/// What a hash keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// A key, which nobody can guess.
+    Key,
+    /// A password.
+    Password,
+}
+
+/// A text that cannot be taken for a hash. The text is not repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidHash {
+    /// It is in no form we know, or asks for more than our bounds.
+    Form,
+    /// It is made so fast that a password could be guessed.
+    Fast,
+}
+
+impl fmt::Display for InvalidHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => {
+                "no hash that can be used: argon2id or PBKDF2 as a PHC string, PBKDF2 as passlib or Django writes it, bcrypt \
+                 ($2a$, $2b$, $2y$), or of a key its SHA-256 in 64 hexadecimal digits"
+            }
+            Self::Fast => "a plain SHA-256 keeps no password, only a key; have a new password set",
+        })
+    }
+}
+
+impl std::error::Error for InvalidHash {}
+
 /// A hash that cannot be made or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashError {
     /// The parameters are out of argon2's bounds.
     Parameters(String),
-    /// The stored string is no argon2id PHC string within our bounds.
+    /// The stored string is no hash within our bounds.
     Unreadable,
 }
 
@@ -51,7 +107,7 @@ impl fmt::Display for HashError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Parameters(why) => write!(f, "argon2 parameters are out of bounds: {why}"),
-            Self::Unreadable => f.write_str("a stored hash is not a readable argon2id PHC string"),
+            Self::Unreadable => f.write_str("a stored hash is in no form that can be read"),
         }
     }
 }
@@ -65,7 +121,7 @@ pub enum Match {
     No,
     /// It is.
     Yes,
-    /// It is, and the hash was made with weaker parameters than today's: hash it anew.
+    /// It is, and the hash was made with weaker parameters than today's, or elsewhere: hash it anew.
     Outdated,
 }
 
@@ -114,15 +170,12 @@ impl Hasher {
     /// Compares in constant time. The parameters are those of the stored hash.
     ///
     /// # Errors
-    /// [`HashError::Unreadable`] when the stored string is no argon2id hash within our bounds.
+    /// [`HashError::Unreadable`] when the stored string is no hash within our bounds.
     pub fn verify(&mut self, secret: &[u8], hash: &PasswordHash) -> Result<Match, HashError> {
-        let stored = phc::PasswordHash::new(hash.as_phc()).map_err(|_| HashError::Unreadable)?;
-        let cost = |name: &str| stored.params.get_decimal(name).ok_or(HashError::Unreadable);
-        let (salt, expected) = (stored.salt.ok_or(HashError::Unreadable)?, stored.hash.ok_or(HashError::Unreadable)?);
-        if stored.algorithm.as_str() != "argon2id" || stored.version != Some(19) || expected.len() != OUTPUT {
-            return Err(HashError::Unreadable);
+        if let Some(foreign) = Foreign::read(hash.as_phc()) {
+            return Ok(if foreign.matches(secret) { Match::Outdated } else { Match::No });
         }
-        let params = bounded(cost("m")?, cost("t")?, cost("p")?).map_err(|_| HashError::Unreadable)?;
+        let Argon2id { params, salt, expected } = Argon2id::read(hash.as_phc())?;
         let weaker = params.m_cost() < self.params.m_cost() || params.t_cost() < self.params.t_cost();
         let output = self.run(params, secret, salt.as_ref())?;
         if !bool::from(output.ct_eq(expected.as_bytes())) {
@@ -147,6 +200,26 @@ impl Hasher {
             .hash_password_into_with_memory(secret, salt, &mut output, &mut self.memory[..blocks])
             .map_err(|error| HashError::Parameters(error.to_string()))?;
         Ok(output)
+    }
+}
+
+/// A hash of our own kind, read.
+struct Argon2id {
+    params: Params,
+    salt: phc::Salt,
+    expected: phc::Output,
+}
+
+impl Argon2id {
+    fn read(text: &str) -> Result<Self, HashError> {
+        let stored = phc::PasswordHash::new(text).map_err(|_| HashError::Unreadable)?;
+        let cost = |name: &str| stored.params.get_decimal(name).ok_or(HashError::Unreadable);
+        let (salt, expected) = (stored.salt.ok_or(HashError::Unreadable)?, stored.hash.ok_or(HashError::Unreadable)?);
+        if stored.algorithm.as_str() != "argon2id" || stored.version != Some(19) || expected.len() != OUTPUT {
+            return Err(HashError::Unreadable);
+        }
+        let params = bounded(cost("m")?, cost("t")?, cost("p")?).map_err(|_| HashError::Unreadable)?;
+        Ok(Self { params, salt, expected })
     }
 }
 
@@ -203,6 +276,19 @@ mod tests {
         ] {
             assert_eq!(hasher.verify(b"s", &PasswordHash::from_phc(phc.into())), Err(HashError::Unreadable), "{phc}");
         }
+    }
+
+    #[test]
+    fn a_hash_from_elsewhere_is_taken_over_and_outdated() {
+        let digits = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let hash = PasswordHash::import(digits, Kept::Key).expect("a hash of a key");
+        assert_eq!(hash.as_phc(), format!("sha256:{digits}"));
+        assert_eq!(hasher(64, 1).verify(b"abc", &hash), Ok(Match::Outdated));
+        assert_eq!(hasher(64, 1).verify(b"abd", &hash), Ok(Match::No));
+        assert_eq!(PasswordHash::import(digits, Kept::Password), Err(InvalidHash::Fast));
+        assert_eq!(PasswordHash::import("open sesame", Kept::Password), Err(InvalidHash::Form));
+        let ours = hasher(64, 1).hash(b"s").unwrap();
+        assert_eq!(PasswordHash::import(ours.as_phc(), Kept::Password), Ok(ours));
     }
 
     /// The test vector of phc-winner-argon2: `echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 32`

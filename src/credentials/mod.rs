@@ -4,6 +4,7 @@
 
 mod basic;
 mod defence;
+mod foreign;
 mod hash;
 mod pool;
 mod standing;
@@ -16,7 +17,7 @@ use crate::persist;
 use crate::tokens::Grant;
 
 pub use basic::{LONGEST, NotSpecified, Presented, token68};
-pub use hash::{HashError, Hasher, Match, PasswordHash};
+pub use hash::{HashError, Hasher, InvalidHash, Kept, Match, PasswordHash};
 pub use pool::{Busy, HashPool};
 pub use verify::{Stores, Verifier};
 
@@ -62,6 +63,8 @@ pub enum Reason {
     NothingGranted,
     /// The stored hash is damaged.
     UnreadableHash,
+    /// It is right, and may not be used from where it was presented.
+    Elsewhere,
 }
 
 impl Reason {
@@ -80,6 +83,7 @@ impl Reason {
             Self::WrongSecret => "wrong_secret",
             Self::NothingGranted => "nothing_granted",
             Self::UnreadableHash => "unreadable_hash",
+            Self::Elsewhere => "network_not_allowed",
         }
     }
 }

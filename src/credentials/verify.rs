@@ -18,18 +18,18 @@ use super::defence::{Defence, Refused, Turn, User};
 use super::standing::{GroupLives, Reach, Standing};
 use super::{Busy, HashError, HashPool, Match, Outcome, PasswordHash, Presented, Reason, Settings};
 use crate::accounts::{Account, AccountStore};
-use crate::client_addr;
+use crate::client_addr::{self, Networks};
 use crate::clock::{Clock, Timestamp};
 use crate::groups::{GroupStore, demo};
 use crate::ids::{AccountName, Groups, KeyId};
-use crate::keys::{ApiKey, Key, KeyPrefix, KeyStore};
+use crate::keys::{ApiKey, End, Half, Key, KeyPrefix, KeyStore, Uses, first_used};
 use crate::licences::{Documents, LicenceStore};
 use crate::limits::Rate;
 use crate::persist::{self, Cut, Update};
 use crate::random;
 use crate::revocations::{Change, Revocations};
 use crate::secret::Secret;
-use crate::tokens::{Client, Grant};
+use crate::tokens::{Client, Deprecated, Grant, Terms};
 
 /// How long memory may go unconfirmed by the store before it is asked only when the store does not answer.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -59,6 +59,34 @@ struct Record {
     account: AccountName,
     only: Option<Groups>,
     ends_at: Option<Timestamp>,
+    networks: Option<Networks>,
+    /// When the key was last rolled, if it was.
+    rolled_at: Option<Timestamp>,
+    secret: WhichSecret,
+}
+
+/// Which of a credential's secrets a record is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WhichSecret {
+    /// The present one.
+    Present,
+    /// The present one, and its first use sets the end of the old one.
+    Unused,
+    /// The old one of a key that was rolled.
+    Old(End),
+}
+
+/// All that a credential may match now: the present secret, and the old one as long as it works.
+struct Records {
+    present: Record,
+    old: Option<Record>,
+}
+
+impl Records {
+    /// The one with this hash.
+    fn with_hash(self, hash: &PasswordHash) -> Option<Record> {
+        [Some(self.present), self.old].into_iter().flatten().find(|record| record.hash == *hash)
+    }
 }
 
 /// A credential that was right when it was last looked at.
@@ -93,6 +121,11 @@ pub struct Verifier {
     pool: HashPool,
     mac_key: hmac::Key,
     proven: DashMap<Credential, Proven>,
+    /// The same of old secrets of keys that were rolled. They are apart, so that two callers with either do not drive each
+    /// other out.
+    proven_old: DashMap<KeyId, Proven>,
+    /// When keys were last used.
+    uses: Uses,
     standings: DashMap<AccountName, Arc<Standing>>,
     lives: ArcSwapOption<GroupLives>,
     /// Moves when anything is forgotten: what was read before must not be remembered after.
@@ -143,6 +176,8 @@ struct Attempt {
     credential: Credential,
     secret: Secret<String>,
     mac: Mac,
+    /// Who it is to the bit.
+    address: IpAddr,
     began_at: Timestamp,
 }
 
@@ -176,6 +211,8 @@ impl Verifier {
             revocations,
             mac_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()),
             proven: DashMap::new(),
+            proven_old: DashMap::new(),
+            uses: Uses::default(),
             standings: DashMap::new(),
             lives: ArcSwapOption::empty(),
             epoch: AtomicU64::new(0),
@@ -198,8 +235,8 @@ impl Verifier {
     }
 
     /// Verifies what a caller at `from` presented.
-    pub async fn verify(self: &Arc<Self>, presented: Presented, from: IpAddr) -> Outcome {
-        let from = client_addr::network(from);
+    pub async fn verify(self: &Arc<Self>, presented: Presented, address: IpAddr) -> Outcome {
+        let from = client_addr::network(address);
         let (credential, secret, otherwise) = match presented {
             Presented::Wrong(reason) => return self.refuse(reason, from),
             Presented::Key(key) if *key.id() == demo::key_id() => return self.verify_demo(&key, from),
@@ -219,12 +256,12 @@ impl Verifier {
             Credential::Password(name) => self.mac(name.as_str().as_bytes()),
         };
         let mut login = Login { from, user, turn: None };
-        let mut ended = self.attempt(&mut login, &credential, secret).await;
+        let mut ended = self.attempt(&mut login, &credential, secret, address).await;
         // Tried where there is no such account as well, so that the time says nothing of that.
         if let (Err(Stop::Rejected(reason)), Some(other)) = (&ended, otherwise)
             && is_guess(*reason)
         {
-            ended = self.attempt(&mut login, &credential, other).await;
+            ended = self.attempt(&mut login, &credential, other, address).await;
         }
         self.settle(login, &credential, ended)
     }
@@ -267,13 +304,14 @@ impl Verifier {
         login: &mut Login<'a>,
         credential: &Credential,
         secret: Secret<String>,
+        address: IpAddr,
     ) -> Result<Grant, Stop> {
         let mac = self.mac(secret.expose().as_bytes());
         // A revocation may arrive while the records are read. It is rare, and then they are read once more.
         for _ in 0..4 {
             let generation = self.revocations.generation();
             let (credential, secret) = (credential.clone(), secret.clone());
-            let attempt = Arc::new(Attempt { credential, secret, mac, began_at: self.clock.now() });
+            let attempt = Arc::new(Attempt { credential, secret, mac, address, began_at: self.clock.now() });
             let grant = self.grant(login, &attempt).await?;
             if self.revocations.generation() == generation {
                 return Ok(grant);
@@ -283,8 +321,7 @@ impl Verifier {
     }
 
     fn is_remembered(&self, credential: &Credential, secret: &Secret<String>) -> bool {
-        let mac = self.mac(secret.expose().as_bytes());
-        self.proven.get(credential).is_some_and(|proven| bool::from(proven.mac.ct_eq(&mac)))
+        self.proof(credential, &self.mac(secret.expose().as_bytes())).is_some()
     }
 
     /// The demo key is published, so it is compared and not hashed; it reaches the Demo group and nothing else.
@@ -306,6 +343,7 @@ impl Verifier {
             not_after: None,
             longest: None,
             known_at: self.clock.now(),
+            terms: Terms::default(),
         }
     }
 
@@ -357,6 +395,7 @@ impl Verifier {
             Some((record, false)) => (record, synced_at.min(attempt.began_at)),
             None => (self.prove(login, attempt).await?, attempt.began_at),
         };
+        let store_answers = trusted || known_at == attempt.began_at;
         let (standing, standing_is_fresh) = self.standing(&record.account, attempt.began_at, trusted).await?;
         if !standing_is_fresh {
             known_at = known_at.min(synced_at);
@@ -368,25 +407,78 @@ impl Verifier {
         let now = self.clock.now();
         // Asked each time: a clock can be set back at any moment.
         let standing = if self.documents.is_set_back(now) { Arc::new(standing.without_documents()) } else { standing };
-        let Reach { groups, not_after, longest } = standing
+        let Reach { groups, mut not_after, longest } = standing
             .reach(record.only.as_ref(), record.ends_at, &lives, self.demo_is_open, now)
             .map_err(Stop::Rejected)?;
+        // Whoever holds the secret may be told that it is the place.
+        if record.networks.as_ref().is_some_and(|networks| !networks.contain(attempt.address)) {
+            return Err(Stop::Rejected(Reason::Elsewhere));
+        }
+        let mut deprecated = None;
+        if let WhichSecret::Old(end) = record.secret {
+            let dead_by = end.not_after(known_at);
+            not_after = Some(not_after.map_or(dead_by, |end| end.min(dead_by)));
+            let since = record.rolled_at.unwrap_or_default().secs();
+            let until = match end {
+                End::At(_) => record.ends_at.map(Timestamp::secs),
+                End::AfterFirstUse(_) => None,
+            };
+            deprecated = Some(Deprecated { since, until });
+        }
         let (client, key) = match &attempt.credential {
             Credential::Key(id) => (Client::Key(*id), Some(id)),
             Credential::Password(_) => (Client::Password, None),
         };
+        if let Some(id) = key {
+            if record.secret == WhichSecret::Unused && store_answers {
+                self.begin_grace(id, attempt).await;
+            }
+            let is_old = matches!(record.secret, WhichSecret::Old(_));
+            self.uses.note(*id, record.rolled_at, is_old, attempt.began_at);
+        }
         let cutoff = self.revocations.cutoff(&record.account, key);
-        Ok(Grant { account: record.account, client, groups, not_after, longest, cutoff, known_at })
+        let terms = Terms { networks: record.networks, deprecated, ..Terms::default() };
+        Ok(Grant { account: record.account, client, groups, not_after, longest, cutoff, known_at, terms })
+    }
+
+    /// The new secret of a rolled key is used for the first time: from now on it is known when the old one ends. Where that
+    /// cannot be written, the next use tries again; the old one does not end before.
+    async fn begin_grace(&self, id: &KeyId, attempt: &Attempt) {
+        match first_used(&*self.stores.keys, &*self.clock, id).await {
+            Ok(_) => {
+                tracing::info!(key.id = %id, "the new secret of a rolled key is in use: the grace of the old one has begun");
+                // The feed will say it too. Until then it need not be written at every use.
+                if let Some(mut proven) = self.proven.get_mut(&attempt.credential)
+                    && proven.mac == attempt.mac
+                {
+                    proven.record.secret = WhichSecret::Present;
+                }
+                self.proven_old.remove(id);
+            }
+            Err(error) => tracing::warn!(error = %error, key.id = %id, "the grace of a rolled key could not be begun"),
+        }
+    }
+
+    /// A proof of this very secret, if it is remembered.
+    fn proof(&self, credential: &Credential, mac: &Mac) -> Option<Proven> {
+        let is_it = |proven: &Proven| bool::from(proven.mac.ct_eq(mac));
+        let present = self.proven.get(credential).filter(|proven| is_it(proven)).map(|proven| proven.clone());
+        present.or_else(|| match credential {
+            Credential::Key(id) => self.proven_old.get(id).filter(|proven| is_it(proven)).map(|proven| proven.clone()),
+            Credential::Password(_) => None,
+        })
+    }
+
+    fn drop_proof(&self, attempt: &Attempt) {
+        self.proven.remove_if(&attempt.credential, |_, proven| proven.mac == attempt.mac);
+        if let Credential::Key(id) = &attempt.credential {
+            self.proven_old.remove_if(id, |_, proven| proven.mac == attempt.mac);
+        }
     }
 
     /// The record of a credential that was proven before, and whether it was read from the store just now.
     async fn remembered(&self, attempt: &Attempt, trusted: bool) -> Result<Option<(Record, bool)>, Stop> {
-        let Some(proven) = self.proven.get(&attempt.credential).map(|found| found.clone()) else {
-            return Ok(None);
-        };
-        if !bool::from(proven.mac.ct_eq(&attempt.mac)) {
-            return Ok(None);
-        }
+        let Some(proven) = self.proof(&attempt.credential, &attempt.mac) else { return Ok(None) };
         let now = attempt.began_at;
         if trusted && now.since(proven.read_at) < self.settings.cache_ttl {
             // The store need not be asked what the clock can tell.
@@ -396,21 +488,24 @@ impl Verifier {
             return Ok(Some((proven.record, false)));
         }
         let epoch = self.epoch.load(Ordering::Acquire);
-        match self.record(&attempt.credential, now).await {
-            Ok(record) if record.hash == proven.record.hash => {
-                self.remember(attempt, record.clone(), epoch);
-                Ok(Some((record, true)))
-            }
-            Ok(_) => {
-                self.proven.remove(&attempt.credential);
-                Ok(None)
+        match self.records(&attempt.credential, now).await {
+            Ok(records) => {
+                // What was the present secret may be the old one by now.
+                let record = records.with_hash(&proven.record.hash);
+                if record.as_ref().is_none_or(|record| record.secret != proven.record.secret) {
+                    self.drop_proof(attempt);
+                }
+                if let Some(record) = &record {
+                    self.remember(attempt, record.clone(), epoch);
+                }
+                Ok(record.map(|record| (record, true)))
             }
             Err(Stop::Store(error)) => {
                 tracing::warn!(error = %error, "the store is away: a credential verified before is taken from memory");
                 Ok(Some((proven.record, false)))
             }
             Err(stop) => {
-                self.proven.remove(&attempt.credential);
+                self.drop_proof(attempt);
                 Err(stop)
             }
         }
@@ -423,18 +518,18 @@ impl Verifier {
             Some(_) => None,
         };
         let epoch = self.epoch.load(Ordering::Acquire);
-        let record = self.record(&attempt.credential, attempt.began_at).await;
-        if let Ok(record) = &record
-            && self.is_proven(attempt, record)
+        let records = self.records(&attempt.credential, attempt.began_at).await;
+        if let Ok(Records { present, old }) = &records
+            && let Some(known) = self.proven_of(attempt, [Some(present), old.as_ref()])
         {
             // By another who stood further ahead in the line. So a fleet with one key costs one hash, and no failure.
-            return Ok(record.clone());
+            return Ok(known.clone());
         }
         if let Some(place) = place {
             login.turn = Some(place.charge(self.clock.now()).map_err(Stop::Throttled)?);
         }
-        let record = match record {
-            Ok(record) => record,
+        let Records { present, old } = match records {
+            Ok(records) => records,
             // An unknown user costs what a wrong password costs. Ids of keys are no secret, so that costs nothing.
             Err(Stop::Rejected(reason)) if matches!(attempt.credential, Credential::Password(_)) => {
                 let attempt = Arc::clone(attempt);
@@ -443,30 +538,40 @@ impl Verifier {
             }
             Err(stop) => return Err(stop),
         };
+        // A wrong secret costs two hashes while a key is being rolled. To know beforehand which of the two it could be, a part
+        // of each would have to be kept.
+        let candidates = [Some(present), old];
         let matched = {
-            let (verifier, attempt, record) = (Arc::clone(self), Arc::clone(attempt), record.clone());
+            let (verifier, attempt) = (Arc::clone(self), Arc::clone(attempt));
             self.pool
                 .run(move |hasher| {
                     // Of many that came at once with the same credential, one is hashed.
-                    if verifier.is_proven(&attempt, &record) {
-                        return Ok(Match::Yes);
+                    if let Some(known) = verifier.proven_of(&attempt, candidates.each_ref().map(Option::as_ref)) {
+                        return Ok((Match::Yes, Some(known.clone())));
                     }
-                    let matched = hasher.verify(attempt.secret.expose().as_bytes(), &record.hash)?;
-                    if matched != Match::No {
-                        verifier.remember(&attempt, record, epoch);
+                    let mut unreadable = None;
+                    for record in candidates.into_iter().flatten() {
+                        match hasher.verify(attempt.secret.expose().as_bytes(), &record.hash) {
+                            Ok(Match::No) => {}
+                            Ok(matched) => {
+                                verifier.remember(&attempt, record.clone(), epoch);
+                                return Ok((matched, Some(record)));
+                            }
+                            Err(error) => unreadable = Some(error),
+                        }
                     }
-                    Ok::<_, HashError>(matched)
+                    unreadable.map_or(Ok((Match::No, None)), Err)
                 })
                 .await?
         };
         match matched {
-            Ok(Match::Yes) => Ok(record),
-            Ok(Match::Outdated) => {
+            Ok((Match::Outdated, Some(record))) => {
                 let (verifier, attempt, outdated) = (Arc::clone(self), Arc::clone(attempt), record.hash.clone());
                 tokio::spawn(async move { verifier.rehash(&attempt, outdated).await });
                 Ok(record)
             }
-            Ok(Match::No) => Err(Stop::Rejected(Reason::WrongSecret)),
+            Ok((_, Some(record))) => Ok(record),
+            Ok((_, None)) => Err(Stop::Rejected(Reason::WrongSecret)),
             Err(error) => {
                 tracing::error!(error = %error, credential = %attempt.credential, "a stored hash cannot be used");
                 Err(Stop::Rejected(Reason::UnreadableHash))
@@ -474,11 +579,10 @@ impl Verifier {
         }
     }
 
-    /// Whether the very credential is remembered, for the hash that the store has of it now.
-    fn is_proven(&self, attempt: &Attempt, record: &Record) -> bool {
-        self.proven
-            .get(&attempt.credential)
-            .is_some_and(|proven| bool::from(proven.mac.ct_eq(&attempt.mac)) && proven.record.hash == record.hash)
+    /// Which of these the very credential is remembered for, by the hash that the store has now.
+    fn proven_of<'r>(&self, attempt: &Attempt, records: [Option<&'r Record>; 2]) -> Option<&'r Record> {
+        let proven = self.proof(&attempt.credential, &attempt.mac)?;
+        records.into_iter().flatten().find(|record| record.hash == proven.record.hash)
     }
 
     /// Replaces a hash that was made with weaker parameters than today's, unless it was replaced meanwhile.
@@ -489,9 +593,13 @@ impl Verifier {
         };
         let replaced = match &attempt.credential {
             Credential::Key(id) => {
-                let change = |key: Key| match key.hash == outdated {
-                    true => Update::Write(Key { hash: hash.clone(), ..key }, Cut::No),
-                    false => Update::Keep,
+                let change = |key: Key| match &key.previous {
+                    _ if key.hash == outdated => Update::Write(Key { hash: hash.clone(), ..key }, Cut::No),
+                    Some(half) if half.hash.as_ref() == Some(&outdated) => {
+                        let previous = Some(Half { hash: Some(hash.clone()), ..half.clone() });
+                        Update::Write(Key { previous, ..key }, Cut::No)
+                    }
+                    _ => Update::Keep,
                 };
                 self.stores.keys.update_key(id, &change).await.map(drop)
             }
@@ -511,40 +619,59 @@ impl Verifier {
 
     /// Remembers a proof, unless something was forgotten since its record was read.
     fn remember(&self, attempt: &Attempt, record: Record, epoch: u64) {
-        if self.proven.len() >= self.settings.cache_size {
+        if self.remembered_credentials() >= self.settings.cache_size {
             self.shrink(attempt.began_at);
         }
         // Under the entry's lock: whoever forgets has moved the epoch before it removes, so that what is stale is either not
         // put in or taken out, and nobody sees it in between.
+        let proven = Proven { mac: attempt.mac, record, read_at: attempt.began_at };
+        if let (WhichSecret::Old(_), Credential::Key(id)) = (proven.record.secret, &attempt.credential) {
+            let entry = self.proven_old.entry(*id);
+            if self.epoch.load(Ordering::Acquire) == epoch {
+                entry.insert(proven);
+            }
+            return;
+        }
         let entry = self.proven.entry(attempt.credential.clone());
         if self.epoch.load(Ordering::Acquire) == epoch {
-            entry.insert(Proven { mac: attempt.mac, record, read_at: attempt.began_at });
+            entry.insert(proven);
         }
     }
 
     /// Makes room: first what is old, then one in eight of the rest.
     fn shrink(&self, now: Timestamp) {
         self.proven.retain(|_, proven| now.since(proven.read_at) < self.settings.cache_ttl);
-        if self.proven.len() >= self.settings.cache_size {
+        self.proven_old.retain(|_, proven| now.since(proven.read_at) < self.settings.cache_ttl);
+        if self.remembered_credentials() >= self.settings.cache_size {
             self.proven.retain(|_, proven| proven.mac[0] & 7 != 0);
+            self.proven_old.retain(|_, proven| proven.mac[0] & 7 != 0);
         }
     }
 
     /// What the store says a credential must match now.
-    async fn record(&self, credential: &Credential, now: Timestamp) -> Result<Record, Stop> {
+    async fn records(&self, credential: &Credential, now: Timestamp) -> Result<Records, Stop> {
         match credential {
             Credential::Key(id) => {
                 let key = self.stores.keys.key(id).await?.ok_or(Stop::Rejected(Reason::UnknownKey))?;
                 if !key.is_live(now) {
                     return Err(Stop::Rejected(Reason::KeyNotLive));
                 }
-                Ok(Record { hash: key.hash, account: key.account, only: key.groups, ends_at: key.expires_at })
+                Ok(records_of(key, now))
             }
             Credential::Password(name) => {
                 let account = self.stores.accounts.account(name).await?;
                 let account = account.ok_or(Stop::Rejected(Reason::UnknownAccount))?;
                 let hash = account.password.ok_or(Stop::Rejected(Reason::NoPassword))?;
-                Ok(Record { hash, account: account.name, only: None, ends_at: None })
+                let present = Record {
+                    hash,
+                    account: account.name,
+                    only: None,
+                    ends_at: None,
+                    networks: None,
+                    rolled_at: None,
+                    secret: WhichSecret::Present,
+                };
+                Ok(Records { present, old: None })
             }
         }
     }
@@ -618,6 +745,7 @@ impl Verifier {
             match change {
                 Change::Key(id) => {
                     self.proven.remove(&Credential::Key(*id));
+                    self.proven_old.remove(id);
                 }
                 Change::Account(name) => {
                     self.proven.remove(&Credential::Password(name.clone()));
@@ -636,6 +764,7 @@ impl Verifier {
     pub fn forget_all(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.proven.clear();
+        self.proven_old.clear();
         self.standings.clear();
         self.lives.store(None);
     }
@@ -662,11 +791,46 @@ impl Verifier {
 
     /// How many credentials are remembered.
     pub fn remembered_credentials(&self) -> usize {
-        self.proven.len()
+        self.proven.len() + self.proven_old.len()
+    }
+
+    /// Hashes a new secret, by the same threads and behind the same queue as all that is verified.
+    ///
+    /// # Errors
+    /// [`Busy`] when the queue is full.
+    pub async fn hash(&self, secret: Secret<String>) -> Result<Result<PasswordHash, HashError>, Busy> {
+        self.pool.run(move |hasher| hasher.hash(secret.expose().as_bytes())).await
+    }
+
+    /// When keys were last used.
+    pub fn uses(&self) -> &Uses {
+        &self.uses
     }
 }
 
 /// Whether a rejection counts as a guess at its user-id.
 fn is_guess(reason: Reason) -> bool {
     matches!(reason, Reason::WrongSecret | Reason::UnknownAccount | Reason::NoPassword)
+}
+
+/// What a key that is live may match.
+fn records_of(key: Key, now: Timestamp) -> Records {
+    let old_ends_at = key.old_ends_at();
+    let rolled_at = key.previous.as_ref().map(|half| half.rolled_at);
+    let live = key.previous.filter(|half| half.is_live(now));
+    let is_unused = live.as_ref().is_some_and(|half| matches!(half.end, End::AfterFirstUse(_)));
+    let present = Record {
+        hash: key.hash,
+        account: key.account,
+        only: key.groups,
+        ends_at: key.expires_at,
+        networks: key.networks,
+        rolled_at,
+        secret: if is_unused { WhichSecret::Unused } else { WhichSecret::Present },
+    };
+    let old = live.and_then(|half| {
+        let secret = WhichSecret::Old(half.end);
+        Some(Record { hash: half.hash?, ends_at: old_ends_at.or(key.expires_at), secret, ..present.clone() })
+    });
+    Records { present, old }
 }

@@ -23,7 +23,7 @@ use super::messages::{
 };
 use super::original::{https, parse_host, parse_method, parse_target};
 use super::{Error, ForwardAuth, Original, answer, decide, untrusted};
-use crate::access::identity_headers;
+use crate::access::{add_notices, identity_headers};
 use crate::client_addr::{Peer, TrustedProxies};
 use crate::exchange::{Exchange, Refusal, Verdict};
 use crate::routes::Contract;
@@ -96,7 +96,10 @@ impl ForwardAuth {
         let authorization = fields.one("authorization", "Authorization")?;
         let allowed = decide::decide(&self.gate, &self.refusals, exchange, &original, authorization.as_deref())?;
         let identity = identity_headers(&allowed.permit, &self.prefix, allowed.route.audience.groups());
+        let mut notices = HeaderMap::new();
+        add_notices(&mut notices, allowed.permit.principal());
         let ok = OkHttpResponse {
+            response_headers_to_add: notices.iter().map(|(name, value)| overwrite(name, value)).collect(),
             headers: identity.iter().map(|(name, value)| overwrite(name, value)).collect(),
             headers_to_remove: fields
                 .names()

@@ -135,6 +135,9 @@ pub struct OkHttpResponse {
     pub headers: Vec<HeaderValueOption>,
     #[prost(string, repeated, tag = "5")]
     pub headers_to_remove: Vec<String>,
+    /// For the client, on the answer of whoever answers.
+    #[prost(message, repeated, tag = "6")]
+    pub response_headers_to_add: Vec<HeaderValueOption>,
 }
 
 /// `envoy.config.core.v3.HeaderValueOption`

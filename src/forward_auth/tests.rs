@@ -21,7 +21,7 @@ use crate::revocations::{Cutoff, Revocation, Target};
 use crate::routes::{BuiltIns, Resource, RouteSettings, RouteTable};
 use crate::signing::{self, KeyRing};
 use crate::store::MemoryStore;
-use crate::tokens::{self, Client, Token};
+use crate::tokens::{self, Client, Terms, Token};
 
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -95,6 +95,10 @@ impl House {
     }
 
     fn admit(&self, jwt: &str, account: &str, client: Client, groups: &[&str]) -> TokenId {
+        self.admit_on(Terms::default(), jwt, account, client, groups)
+    }
+
+    pub(super) fn admit_on(&self, terms: Terms, jwt: &str, account: &str, client: Client, groups: &[&str]) -> TokenId {
         let token = Token {
             account: account.parse().unwrap(),
             client,
@@ -102,6 +106,7 @@ impl House {
             id: "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap(),
             issued_at: NOW.secs(),
             expires_at: NOW.secs() + 600,
+            terms,
         };
         self.registry.admit(Digest::of(jwt.as_bytes()), &token, NOW).expect("not revoked");
         token.id

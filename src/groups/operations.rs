@@ -246,7 +246,6 @@ mod tests {
     use crate::accounts::{Account, AccountStore};
     use crate::clock::{ManualClock, Timestamp};
     use crate::credentials::PasswordHash;
-    use crate::keys::KeyState;
     use crate::store::MemoryStore;
 
     fn id(text: &str) -> GroupId {
@@ -326,14 +325,8 @@ mod tests {
         let licence = license(&store, None, now).await;
         license(&store, Some(now), now).await;
         let key = Key {
-            id: KeyId::random(),
-            account: account(),
-            label: String::new(),
-            hash: PasswordHash::from_phc("$".into()),
             groups: Some(Groups::from([id("orders")])),
-            state: KeyState::Active,
-            expires_at: None,
-            created_at: now,
+            ..Key::new(KeyId::random(), account(), PasswordHash::from_phc("$".into()), now)
         };
         assert!(store.insert_key(&key).await.expect("a store"));
 

@@ -85,6 +85,11 @@ impl ApiKey {
         Self::compose(prefix, &random::base62(ID), &random::base62(SECRET))
     }
 
+    /// A key of the same id with another secret.
+    pub(super) fn renewed(prefix: &KeyPrefix, id: &KeyId) -> Self {
+        Self::compose(prefix, id.as_str(), &random::base62(SECRET))
+    }
+
     /// The key with these parts and the checksum that belongs to them. For constants; the parts must have their lengths.
     pub(crate) fn compose(prefix: &KeyPrefix, id: &str, secret: &str) -> Self {
         let mut text = format!("{}_{id}_{secret}", prefix.as_str());

@@ -4,9 +4,14 @@
 
 mod format;
 mod operations;
+mod roll;
+mod rolling;
+mod transfer;
+mod used;
 
 use async_trait::async_trait;
 
+use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::ids::{AccountName, Groups, KeyId};
@@ -15,6 +20,10 @@ use crate::persist::{Inserted, Result, Update, Updated};
 
 pub use format::{ApiKey, DEFAULT_PREFIX, KeyPrefix, MalformedKey};
 pub use operations::{Error, NewKey, NoSeat, Operations};
+pub use roll::{End, Grace, Half, InvalidGrace, Start};
+pub use rolling::{Roll, first_used};
+pub use transfer::{Line, Look, Looked};
+pub use used::{Stamp, Uses};
 
 /// Where a key is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +55,43 @@ pub struct Key {
     pub expires_at: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
+    /// The networks it is good from; `None` is from everywhere.
+    pub networks: Option<Networks>,
+    /// When a token was last got with its present secret, to the minute.
+    pub used_at: Option<Timestamp>,
+    /// The secret it had before it was rolled, even if that has ended.
+    pub previous: Option<Half>,
 }
 
 impl Key {
+    /// An active key with nothing but what every key has.
+    pub fn new(id: KeyId, account: AccountName, hash: PasswordHash, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            account,
+            label: String::new(),
+            hash,
+            groups: None,
+            state: KeyState::Active,
+            expires_at: None,
+            created_at,
+            networks: None,
+            used_at: None,
+            previous: None,
+        }
+    }
+
+    /// The secret it had before, as long as that works.
+    pub fn old_half(&self, now: Timestamp) -> Option<&Half> {
+        self.previous.as_ref().filter(|half| half.is_live(now))
+    }
+
+    /// When the secret it had before ends: by its grace, or with the whole key.
+    pub fn old_ends_at(&self) -> Option<Timestamp> {
+        let grace_ends_at = self.previous.as_ref()?.ends_at()?;
+        Some(self.expires_at.map_or(grace_ends_at, |end| end.min(grace_ends_at)))
+    }
+
     /// Whether it counts at `now`.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.state == KeyState::Active && self.expires_at.is_none_or(|end| now < end)
@@ -63,6 +106,9 @@ impl Key {
 /// Whether a key may be added to those that hold a seat.
 pub type Fits<'f> = dyn Fn(&Seating) -> bool + Send + Sync + 'f;
 
+/// Whether an account's keys may hold the seats that they do.
+pub type AllFit<'f> = dyn Fn(&AccountName, &Seating) -> bool + Send + Sync + 'f;
+
 /// A change of a key that takes a seat.
 pub type SeatedChange<'f> = dyn Fn(Key, &Seating) -> Update<Key> + Send + Sync + 'f;
 
@@ -75,6 +121,13 @@ pub trait KeyStore: Send + Sync {
     /// As [`insert_key`](Self::insert_key), if `fits` says so of the seats of the key's account as they are at `now`. No other
     /// insertion comes between the question and the answer, so two at once cannot both take the last seat.
     async fn insert_key_if(&self, key: &Key, now: Timestamp, fits: &Fits<'_>) -> Result<Inserted>;
+    /// Adds many keys at once, all or none, and returns how many; a key whose id is taken is passed over. As with
+    /// [`insert_key`](Self::insert_key) their accounts must exist. `fit` is asked of each account that has new keys which hold a
+    /// seat at `now`, with these counted; when it denies one, none is added and the answer is `None`. The feed does not tell
+    /// of it: nobody keeps in memory that there is no such key.
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>>;
+    /// The seats of an account as they are at `now`.
+    async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating>;
     /// The key of that id.
     async fn key(&self, id: &KeyId) -> Result<Option<Key>>;
     /// All keys by account and id, or those of one account.
@@ -86,4 +139,9 @@ pub trait KeyStore: Send + Sync {
     /// As [`update_key`](Self::update_key), for a change that takes a seat: the function sees the seats of the key's account
     /// as they are at `now` as well.
     async fn update_key_seated(&self, id: &KeyId, now: Timestamp, change: &SeatedChange<'_>) -> Result<Updated<Key>>;
+    /// The keys whose old secret has come to its end by `now` and is still kept.
+    async fn keys_to_finish(&self, now: Timestamp) -> Result<Vec<KeyId>>;
+    /// Writes when keys were last used, as [`Stamp::put_on`] does, for all at once. A time never goes back, and a key that
+    /// is not there is passed over. The feed does not tell of it: nobody keeps these in memory.
+    async fn stamp_keys(&self, stamps: &[Stamp]) -> Result<()>;
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{ApiKey, Key, KeyPrefix, KeyState, KeyStore};
 use crate::accounts::AccountStore;
 use crate::change::{Changed, Verdict, cut_for_end};
+use crate::client_addr::Networks;
 use crate::clock::{Clock, Timestamp};
 use crate::credentials::{HashError, PasswordHash};
 use crate::groups::{self, GroupStore, demo};
@@ -59,6 +60,12 @@ pub enum Error {
     PastEnd(Timestamp),
     /// The key was revoked, which is for good.
     Revoked(KeyId),
+    /// The key is suspended, and cannot be rolled.
+    Suspended(KeyId),
+    /// The key has expired, and cannot be rolled.
+    Expired(KeyId),
+    /// The key was rolled before, and its old secret still works; until then, where that is known.
+    Rolling(KeyId, Option<Timestamp>),
     /// A label that is no single line.
     Text(InvalidId),
     /// The key could not be hashed.
@@ -86,6 +93,19 @@ impl fmt::Display for Error {
             Self::NoGroups => f.write_str("a key must keep at least one group; to shut it out, suspend or revoke it"),
             Self::PastEnd(at) => write!(f, "the end {at} is in the past; to end a key now, revoke it"),
             Self::Revoked(id) => write!(f, "key {id} is revoked, which is for good; create a new key"),
+            Self::Suspended(id) => write!(f, "key {id} is suspended; resume it first"),
+            Self::Expired(id) => write!(f, "key {id} has expired, and no grace goes beyond that; move its end first"),
+            Self::Rolling(id, Some(end)) => {
+                write!(
+                    f,
+                    "key {id} was rolled before, and its old secret works until {end}; there can be two and no more"
+                )
+            }
+            Self::Rolling(id, None) => write!(
+                f,
+                "key {id} was rolled before, and its new secret has not been used yet, so the old one still works; there can \
+                 be two and no more"
+            ),
             Self::Text(rule) => rule.fmt(f),
             Self::Hash(_) => f.write_str("the key could not be hashed"),
             Self::NoSeat(seats) => seats.fmt(f),
@@ -122,16 +142,18 @@ pub struct NewKey {
     pub groups: Option<Groups>,
     /// From this instant on it is refused.
     pub expires_at: Option<Timestamp>,
+    /// The networks it is good from; `None` is from everywhere.
+    pub networks: Option<Networks>,
 }
 
 /// The operations on keys.
 #[derive(Clone)]
 pub struct Operations {
-    keys: Arc<dyn KeyStore>,
-    accounts: Arc<dyn AccountStore>,
-    groups: Arc<dyn GroupStore>,
-    clock: Arc<dyn Clock>,
-    prefix: KeyPrefix,
+    pub(super) keys: Arc<dyn KeyStore>,
+    pub(super) accounts: Arc<dyn AccountStore>,
+    pub(super) groups: Arc<dyn GroupStore>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) prefix: KeyPrefix,
     documents: Arc<Documents>,
 }
 
@@ -180,16 +202,14 @@ impl Operations {
         let refused = Mutex::new(None);
         for _ in 0..DRAWS {
             let api_key = ApiKey::generate(&self.prefix);
+            let hash = hash(api_key.secret().clone()).await.map_err(Error::Hash)?;
             let now = self.clock.now();
             let key = Key {
-                id: *api_key.id(),
-                account: new.account.clone(),
                 label: new.label.clone(),
-                hash: hash(api_key.secret().clone()).await.map_err(Error::Hash)?,
                 groups: new.groups.clone(),
-                state: KeyState::Active,
                 expires_at: new.expires_at,
-                created_at: now,
+                networks: new.networks.clone(),
+                ..Key::new(*api_key.id(), new.account.clone(), hash, now)
             };
             if *api_key.id() == demo::key_id() {
                 continue;
@@ -211,14 +231,19 @@ impl Operations {
 
     /// Whether one more key may hold a seat.
     fn seat(&self, account: &AccountName, seating: &Seating, now: Timestamp) -> Result<(), Error> {
-        let settled = |licence: &Licence| self.documents.settled(licence.clone()).unwrap_or_else(|_| licence.clone());
-        let licences: Vec<Licence> = seating.licences.iter().map(settled).collect();
-        match seats::limit(&licences, now) {
+        match self.seats(&seating.licences, now) {
             Some(limit) if seating.held >= limit.seats => {
                 Err(Error::NoSeat(NoSeat { account: account.clone(), limit, held: seating.held }))
             }
             _ => Ok(()),
         }
+    }
+
+    /// How many keys may hold a seat, by the licences of one account.
+    pub(super) fn seats(&self, licences: &[Licence], now: Timestamp) -> Option<Limit> {
+        let settled = |licence: &Licence| self.documents.settled(licence.clone()).unwrap_or_else(|_| licence.clone());
+        let licences: Vec<Licence> = licences.iter().map(settled).collect();
+        seats::limit(&licences, now)
     }
 
     /// All keys by account and id, or those of one account.
@@ -274,7 +299,10 @@ impl Operations {
     pub async fn revoke(&self, id: &KeyId) -> Result<Changed<Key>, Error> {
         self.update(id, |key, now| match key.state {
             KeyState::Revoked => Ok(Update::Keep),
-            _ => Ok(Update::Write(Key { state: KeyState::Revoked, ..key }, Cut::Forever(now))),
+            _ => {
+                let previous = key.previous.map(|half| half.ended(now));
+                Ok(Update::Write(Key { state: KeyState::Revoked, previous, ..key }, Cut::Forever(now)))
+            }
         })
         .await
     }
@@ -321,6 +349,28 @@ impl Operations {
             }
             let cut = if loses { Cut::Now(now) } else { Cut::No };
             Ok(Update::Write(Key { groups: groups.cloned(), ..key }, cut))
+        })
+        .await
+    }
+
+    /// Replaces the networks that the key is good from; `None` is from everywhere. Tokens die when an address is lost, since
+    /// each carries the networks of its time.
+    ///
+    /// # Errors
+    /// When there is no such key, it is revoked, or the store fails.
+    pub async fn set_networks(&self, id: &KeyId, networks: Option<&Networks>) -> Result<Changed<Key>, Error> {
+        self.update(id, |key, now| {
+            not_revoked(&key)?;
+            if key.networks.as_ref() == networks {
+                return Ok(Update::Keep);
+            }
+            let loses = match (&key.networks, networks) {
+                (_, None) => false,
+                (None, Some(_)) => true,
+                (Some(old), Some(new)) => !new.cover(old),
+            };
+            let cut = if loses { Cut::Now(now) } else { Cut::No };
+            Ok(Update::Write(Key { networks: networks.cloned(), ..key }, cut))
         })
         .await
     }
@@ -375,7 +425,7 @@ impl Operations {
     }
 
     /// `now` is read inside the atomic update: a cut that waited for another writer must not be older than the change.
-    async fn update(
+    pub(super) async fn update(
         &self,
         id: &KeyId,
         change: impl Fn(Key, Timestamp) -> Result<Update<Key>, Error> + Send + Sync,
@@ -396,7 +446,7 @@ impl Operations {
     }
 }
 
-fn not_demo(id: &KeyId) -> Result<(), Error> {
+pub(super) fn not_demo(id: &KeyId) -> Result<(), Error> {
     if *id == demo::key_id() { Err(Error::Demo) } else { Ok(()) }
 }
 
@@ -417,6 +467,7 @@ mod tests {
     use crate::accounts::Account;
     use crate::clock::ManualClock;
     use crate::groups::Group;
+    use crate::keys::AllFit;
     use crate::keys::{Fits, SeatedChange};
     use crate::revocations::{Cutoff, RevocationStore, Target};
     use crate::store::MemoryStore;
@@ -475,7 +526,7 @@ mod tests {
     }
 
     fn plain() -> NewKey {
-        NewKey { account: acme(), label: "ci".into(), groups: None, expires_at: None }
+        NewKey { account: acme(), label: "ci".into(), groups: None, expires_at: None, networks: None }
     }
 
     fn groups(ids: &[&str]) -> Groups {
@@ -600,6 +651,23 @@ mod tests {
                 change: &(dyn Fn(Key) -> Update<Key> + Send + Sync),
             ) -> persist::Result<persist::Updated<Key>> {
                 self.0.update_key(id, change).await
+            }
+            async fn insert_keys(
+                &self,
+                keys: &[Key],
+                now: Timestamp,
+                fit: &AllFit<'_>,
+            ) -> persist::Result<Option<usize>> {
+                self.0.insert_keys(keys, now, fit).await
+            }
+            async fn seating(&self, account: &AccountName, now: Timestamp) -> persist::Result<Seating> {
+                self.0.seating(account, now).await
+            }
+            async fn keys_to_finish(&self, now: Timestamp) -> persist::Result<Vec<KeyId>> {
+                self.0.keys_to_finish(now).await
+            }
+            async fn stamp_keys(&self, stamps: &[crate::keys::Stamp]) -> persist::Result<()> {
+                self.0.stamp_keys(stamps).await
             }
         }
 

@@ -10,7 +10,11 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{Object, ObjectBuilder, RefOr, Required, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::openapi::{Answer, Endpoint, Media, NO_STORE, Tag, UNAVAILABLE};
+use crate::openapi::{
+    Answer, CONTENT_TOO_LARGE, Endpoint, INTERNAL, Media, NO_CACHE, NO_STORE, REQUEST_TIMEOUT, RETRY_AFTER, Refused,
+    Tag, UNAVAILABLE, problems,
+};
+use crate::problem::Kind;
 use crate::usage::By;
 
 /// What the holder of a token has used.
@@ -116,6 +120,100 @@ pub fn usage(path: &str) -> Endpoint {
         .parameter(parameter("by", "How it is told apart; by day, when it is left out.", by()))
         .answers(200, Answer::new("The usage.").field(&NO_STORE).media(Media::json::<UsageReport>(example)))
         .refuses([&UNAVAILABLE])
+}
+
+/// How a key is to be rolled, and what proves that whoever asks is its holder: one of `api_key` and `password`.
+#[derive(ToSchema)]
+struct RollRequest {
+    /// The key that is to be rolled, whole.
+    #[schema(max_length = 128, pattern = r"^[A-Za-z0-9_]+$")]
+    api_key: Option<String>,
+    /// The account's password.
+    #[schema(max_length = 1024, format = Password)]
+    password: Option<String>,
+    /// For how long the old secret goes on, as in `90m`, `24h` or `7d`; `0` ends it at once, with its tokens.
+    #[schema(max_length = 20, pattern = r"^[0-9]+(ms|s|m|h|d)?$")]
+    grace: Option<String>,
+    /// Where the grace is counted from.
+    start: Option<GraceStart>,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "kebab-case")]
+enum GraceStart {
+    FirstUse,
+    Now,
+}
+
+/// A key with its new secret. It is told this once.
+#[derive(ToSchema)]
+struct RolledKey {
+    #[schema(max_length = 128, pattern = r"^[A-Za-z0-9_]+$")]
+    api_key: String,
+    /// Its name, which stays.
+    #[schema(max_length = 64, pattern = r"^[A-Za-z0-9_]+$")]
+    key: String,
+    old_secret: RolledSecret,
+}
+
+/// Either it is known when it ends, or for how long it goes on once the new one is used.
+#[derive(ToSchema)]
+struct RolledSecret {
+    #[schema(max_length = 32, format = DateTime, required = true)]
+    ends_at: Option<String>,
+    #[schema(minimum = 0, maximum = 2_592_000, format = Int64, required = true)]
+    grace_seconds: Option<u64>,
+}
+
+const NOT_YOURS: Refused = Refused {
+    component: "NotYourKey",
+    status: 404,
+    answer: || problems("Of the account there is no such key.", &[(Kind::NotFound, "You have no such key.")]),
+};
+
+const NOT_NOW: Refused = Refused {
+    component: "KeyConflict",
+    status: 409,
+    answer: || {
+        let detail = "The key was rolled before, and its old secret works until 2026-01-02T00:00:00Z.";
+        problems("The last roll is not over, or the key is suspended, expired or revoked.", &[(Kind::Conflict, detail)])
+    },
+};
+
+const TOO_OFTEN: Refused = Refused {
+    component: "TooManyRolls",
+    status: 429,
+    answer: || {
+        let detail = "The keys of this account were rolled too often. Wait before the next one.";
+        problems("Too many rolls, or too many failed proofs.", &[(Kind::TooManyRequests, detail)]).field(&RETRY_AFTER)
+    },
+};
+
+/// `POST /me/keys/{id}/roll`
+pub fn roll(path: &str) -> Endpoint {
+    let request = json!({ "api_key": "kb_0123456789ab_0000000000000000000000", "grace": "24h", "start": "first-use" });
+    let answer = json!({
+        "api_key": "kb_0123456789ab_0000000000000000000000", "key": "kb_0123456789ab",
+        "old_secret": { "ends_at": null, "grace_seconds": 86_400 },
+    });
+    let id = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64)).pattern(Some(r"^[A-Za-z0-9_]+$"));
+    let id = ParameterBuilder::new()
+        .name("id")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The key's name, as in `kb_0123456789ab`."))
+        .schema(Some(id.build()))
+        .build();
+    Endpoint::post(path, Tag::Resources, "rollMyKey")
+        .says(
+            "Give a key a new secret",
+            "The old one goes on working for a grace. A key's token rolls that very key, a password's any of the account. The \
+             content proves that the sender has the key or the password: a token alone is not enough.",
+        )
+        .parameter(id)
+        .takes("How, and the proof.", true, [Media::json::<RollRequest>(request)])
+        .answers(200, Answer::new("The key.").field(&NO_STORE).field(&NO_CACHE).media(Media::json::<RolledKey>(answer)))
+        .refuses([&NOT_YOURS, &REQUEST_TIMEOUT, &NOT_NOW, &CONTENT_TOO_LARGE, &TOO_OFTEN, &INTERNAL, &UNAVAILABLE])
 }
 
 fn parameter(name: &str, description: &str, schema: Object) -> Parameter {

@@ -19,6 +19,8 @@ pub enum Code {
     InvalidRequest,
     /// Who asks did not say who it is, or could not prove it.
     InvalidClient,
+    /// Who asks is known, and may not do so here.
+    UnauthorizedClient,
     /// Another grant than `client_credentials`.
     UnsupportedGrantType,
     /// The scope is malformed, or more than the credential has.
@@ -36,6 +38,7 @@ impl Code {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidToken => "invalid_token",
@@ -46,7 +49,9 @@ impl Code {
 
     const fn status(self) -> StatusCode {
         match self {
-            Self::InvalidRequest | Self::UnsupportedGrantType | Self::InvalidScope => StatusCode::BAD_REQUEST,
+            Self::InvalidRequest | Self::UnauthorizedClient | Self::UnsupportedGrantType | Self::InvalidScope => {
+                StatusCode::BAD_REQUEST
+            }
             Self::InvalidClient | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::ServerError => StatusCode::INTERNAL_SERVER_ERROR,

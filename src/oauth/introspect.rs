@@ -2,6 +2,9 @@
 //!
 //! The judgement is the gate's own, so that what is introspected and what is let through never differ; a revocation counts
 //! at once. Nothing is charged for it, and the token does not come into the registry by it.
+//!
+//! A token may be bound to networks, and only who asks knows from where it was presented. Who says so in `client_address` gets
+//! the judgement; who does not gets the networks to judge by, as with other bindings (RFC 8705 §3.2).
 
 use std::sync::Arc;
 
@@ -14,8 +17,9 @@ use serde_json::{Map, Value};
 use super::question::{Questions, Subject};
 use crate::exchange::{Exchange, private_json};
 
-/// The claims that are passed on as they are (RFC 7662 §2.2).
-const CLAIMS: [&str; 9] = ["scope", "client_id", "exp", "iat", "nbf", "sub", "aud", "iss", "jti"];
+/// The claims that are passed on as they are (RFC 7662 §2.2), and our own.
+const CLAIMS: [&str; 11] =
+    ["scope", "client_id", "exp", "iat", "nbf", "sub", "aud", "iss", "jti", "networks", "deprecated"];
 
 /// The introspection endpoint.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ impl IntrospectionEndpoint {
     pub async fn respond(&self, exchange: &Exchange, request: Request<Body>) -> Response<Body> {
         match self.questions.take(exchange, request).await {
             Ok(subject) => {
+                let is_elsewhere = |subject: &Subject| {
+                    subject.presented_from.is_some_and(|address| !subject.session.principal().admits(address))
+                };
+                let subject = subject.filter(|subject| !is_elsewhere(subject));
                 let said = described(subject.as_ref());
                 if let Some(subject) = subject {
                     subject.answered(exchange);

@@ -5,6 +5,7 @@
 //! [`OPERATOR`](crate::groups::OPERATOR) may ask about all. Whoever presents an access token in place of a credential may ask
 //! about its account's: it has what proves as much to every other path, and is no operator by it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::groups::OPERATOR;
 use crate::ids::AccountName;
 use crate::registry::Session;
 use crate::secret::Secret;
+use crate::tokens::Invalid;
 
 /// What a [`Questions`] works with.
 pub struct QuestionParts {
@@ -57,6 +59,8 @@ pub struct Subject {
     pub by_operator: bool,
     /// It is of the asker's own account.
     pub is_own: bool,
+    /// From where it was presented, if the asker says that.
+    pub presented_from: Option<IpAddr>,
 }
 
 impl Subject {
@@ -110,9 +114,14 @@ impl Questions {
             };
             OAuthError::new(Code::InvalidRequest, "no_token_parameter", description)
         })?;
+        let presented_from = form.get("client_address").map(str::parse).transpose().map_err(|_| {
+            let description = "The parameter client_address is no IP address";
+            OAuthError::new(Code::InvalidRequest, "client_address", description)
+        })?;
         let Ok(session) = self.0.gate.examine(jwt.as_bytes(), self.0.gate.clock().now()) else { return Ok(None) };
         let is_own = *session.principal().account() == asker.account;
-        let subject = Subject { jwt: Secret::from(jwt), session, by_operator: asker.is_operator, is_own };
+        let by_operator = asker.is_operator;
+        let subject = Subject { jwt: Secret::from(jwt), session, by_operator, is_own, presented_from };
         Ok((is_own || asker.is_operator).then_some(subject))
     }
 
@@ -131,6 +140,11 @@ impl Questions {
             OAuthError::new(Code::InvalidToken, why.word(), why.description())
                 .challenge(self.0.refusals.invalid_token(why))
         })?;
+        if !session.principal().admits(exchange.client) {
+            let why = Invalid::Elsewhere;
+            return Err(OAuthError::new(Code::InvalidToken, why.word(), why.description())
+                .challenge(self.0.refusals.invalid_token(why)));
+        }
         Ok(Asker { account: session.principal().account().clone(), is_operator: false })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::error::{Code, OAuthError};
-use crate::credentials::{NotSpecified, Outcome};
+use crate::credentials::{NotSpecified, Outcome, Reason};
 use crate::exchange::Refusal;
 use crate::problem::Kind;
 use crate::signing;
@@ -22,6 +22,8 @@ pub enum Stop {
     NotSpecified(NotSpecified),
     /// It is wrong, or no good any more. The word is for the log.
     Rejected(&'static str),
+    /// It is right, and may not be used from where it was presented.
+    Elsewhere,
     /// Too many failures.
     Throttled(Duration),
     /// Too many demo tokens for this address.
@@ -48,6 +50,7 @@ impl Stop {
     pub fn unless_verified(outcome: Outcome) -> Result<Grant, Self> {
         Err(match outcome {
             Outcome::Verified(grant) => return Ok(grant),
+            Outcome::Rejected(Reason::Elsewhere) => Self::Elsewhere,
             Outcome::Rejected(reason) => Self::Rejected(reason.word()),
             Outcome::Throttled(wait) => Self::Throttled(wait),
             Outcome::Busy => Self::Busy,
@@ -70,6 +73,12 @@ impl Stop {
             Self::Rejected(reason) => {
                 let detail = "The credentials are wrong, or are not valid any more.";
                 Refusal::new(Kind::InvalidCredentials, reason, detail).challenge(challenge.clone())
+            }
+            // A new attempt with these credentials would not help, so it is no 401.
+            Self::Elsewhere => {
+                let detail =
+                    "This API key may not be used from this address. Its holder's operator says from which it may.";
+                Refusal::new(Kind::Forbidden, Reason::Elsewhere.word(), detail)
             }
             Self::Throttled(wait) => {
                 let detail =
@@ -120,6 +129,10 @@ impl Stop {
                 "Authenticate by HTTP Basic, or with client_id and client_secret in the form",
             ),
             Self::Rejected(reason) => invalid_client(reason, "The client is unknown, or its credentials are wrong"),
+            Self::Elsewhere => {
+                let description = "This client may not be used from this address";
+                OAuthError::new(Code::UnauthorizedClient, Reason::Elsewhere.word(), description)
+            }
             Self::Throttled(wait) => OAuthError::too_often("failures", "Too many failed attempts", wait),
             Self::DemoRate(wait) => OAuthError::too_often("demo_rate", "Too many demo tokens for this address", wait),
             Self::Busy => {

@@ -274,6 +274,7 @@ fn narrowed(grant: Grant, scope: Option<&str>) -> Result<Grant, OAuthError> {
 mod tests {
     use super::*;
     use crate::revocations::Cutoff;
+    use crate::tokens::Terms;
     use proptest::prelude::*;
 
     fn groups(names: &[&str]) -> Groups {
@@ -289,6 +290,7 @@ mod tests {
             longest: Some(Duration::from_secs(60)),
             known_at: Timestamp::from_secs(1000),
             cutoff: Cutoff(0),
+            terms: Terms::default(),
         }
     }
 

@@ -363,11 +363,15 @@ impl Endpoint {
     /// The description, with a Bearer token where the endpoint is guarded.
     pub(super) fn described(mut self, is_guarded: bool) -> (Operation, Definitions) {
         if is_guarded && self.security.is_none() {
-            self = self.asks_for(&[super::scheme::BEARER, super::scheme::OAUTH2]).refuses([
-                &shared::UNAUTHORIZED,
-                &shared::FORBIDDEN,
-                &shared::TOO_MANY_REQUESTS,
-            ]);
+            let operation = self.operation.build();
+            // What the endpoint says of a status itself, it says better.
+            let guards = [&shared::UNAUTHORIZED, &shared::FORBIDDEN, &shared::TOO_MANY_REQUESTS];
+            let unsaid = guards
+                .into_iter()
+                .filter(|guard| !operation.responses.responses.contains_key(&guard.status.to_string()));
+            let unsaid: Vec<&Refused> = unsaid.collect();
+            self.operation = operation.into();
+            self = self.asks_for(&[super::scheme::BEARER, super::scheme::OAUTH2]).refuses(unsaid);
         }
         let mut operation = self.operation.build();
         // None are asked for: said as such, or the document's own would count.

@@ -438,7 +438,7 @@ impl Registry {
 }
 
 fn principal_of(token: &Token) -> Principal {
-    Principal::new(token.account.clone(), token.client.clone(), &token.groups)
+    Principal::new(token.account.clone(), token.client.clone(), &token.groups, token.terms.clone())
 }
 
 /// Evicts what expires, when it expires: wakes for the next expiry alone. Ends when it is dropped.

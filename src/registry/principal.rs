@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,17 +10,18 @@ use super::Digest;
 use crate::groups::demo;
 use crate::ids::{AccountName, GroupId, Groups};
 use crate::revocations::{Cutoff, Revocations};
-use crate::tokens::Client;
+use crate::tokens::{Client, Terms};
 
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
-/// An account, the credential it used, and the groups that this reaches.
+/// An account, the credential it used, the groups that this reaches, and on which terms.
 #[derive(Debug)]
 pub struct Principal {
     serial: u64,
     account: AccountName,
     client: Client,
     groups: Box<[GroupId]>,
+    terms: Terms,
     /// The revocations' generation that `cutoff` was taken at.
     generation: AtomicU64,
     cutoff: AtomicU64,
@@ -41,17 +43,18 @@ struct Sessions {
 }
 
 impl Principal {
-    pub(super) fn new(account: AccountName, client: Client, groups: &Groups) -> Self {
-        Self::with(account, client, groups.iter().cloned().collect())
+    pub(super) fn new(account: AccountName, client: Client, groups: &Groups, terms: Terms) -> Self {
+        Self::with(account, client, groups.iter().cloned().collect(), terms)
     }
 
-    fn with(account: AccountName, client: Client, groups: Box<[GroupId]>) -> Self {
+    fn with(account: AccountName, client: Client, groups: Box<[GroupId]>, terms: Terms) -> Self {
         let sessions = Sessions { by_expiry: VecDeque::new(), due: None, retired: false };
         Self {
             serial: NUMBERS.fetch_add(1, Ordering::Relaxed),
             account,
             client,
             groups,
+            terms,
             // No generation is this one, so the first look compares.
             generation: AtomicU64::new(u64::MAX),
             cutoff: AtomicU64::new(0),
@@ -61,7 +64,7 @@ impl Principal {
 
     /// The same principal with no sessions, to take the place of a retired one.
     pub(super) fn renewed(&self) -> Self {
-        Self::with(self.account.clone(), self.client.clone(), self.groups.clone())
+        Self::with(self.account.clone(), self.client.clone(), self.groups.clone(), self.terms.clone())
     }
 
     /// Its number, from 1 on, which no other principal of this process ever has.
@@ -82,6 +85,16 @@ impl Principal {
     /// The groups, in order.
     pub fn groups(&self) -> &[GroupId] {
         &self.groups
+    }
+
+    /// What it is bound to beyond that.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether it may be used by a client at `address`.
+    pub fn admits(&self, address: IpAddr) -> bool {
+        self.terms.networks.as_ref().is_none_or(|networks| networks.contain(address))
     }
 
     /// Whether it reaches `group`.
@@ -180,7 +193,8 @@ impl Sessions {
 
 impl PartialEq for Principal {
     fn eq(&self, other: &Self) -> bool {
-        (&self.account, &self.client, &self.groups) == (&other.account, &other.client, &other.groups)
+        (&self.account, &self.client, &self.groups, &self.terms)
+            == (&other.account, &other.client, &other.groups, &other.terms)
     }
 }
 
@@ -188,6 +202,6 @@ impl Eq for Principal {}
 
 impl Hash for Principal {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.account, &self.client, &self.groups).hash(state);
+        (&self.account, &self.client, &self.groups, &self.terms).hash(state);
     }
 }

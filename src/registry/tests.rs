@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::revocations::{Cutoff, Target};
+use crate::tokens::Terms;
 
 const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -16,6 +17,7 @@ fn token(account: &str, expires_in: u64) -> Token {
         id: TokenId::random(),
         issued_at: NOW.secs(),
         expires_at: NOW.secs() + expires_in,
+        terms: Terms::default(),
     }
 }
 

@@ -111,7 +111,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::repositories::{KeyName, read_scopes};
     use crate::revocations::Cutoff;
-    use crate::tokens::Client;
+    use crate::tokens::{Client, Terms};
 
     fn grant(account: &str, groups: &[&str]) -> Grant {
         Grant {
@@ -122,6 +122,7 @@ mod tests {
             longest: None,
             known_at: Timestamp::from_secs(1000),
             cutoff: Cutoff(0),
+            terms: Terms::default(),
         }
     }
 

@@ -47,6 +47,8 @@ pub enum Target {
     Demo,
     /// A built-in resource.
     Resource(Resource),
+    /// A key's holder rolls it.
+    RollKey,
     /// The counters, on the admin listener alone.
     Metrics,
     /// An upstream: see [`Route::forwarding`].
@@ -161,7 +163,9 @@ impl RouteTable {
         table.own("portal", "/", get, Audience::Public, Target::Portal);
         table.own("openapi", "/openapi.json", get, Audience::Public, Target::OpenApi);
         table.own("whoami", "/whoami", get, Audience::Token, Target::Resource(Resource::Whoami));
+        // What is a caller's own. The published demo token is nobody's.
         table.own("me-usage", "/me/usage", get, Audience::Licensed, Target::MyUsage);
+        table.own("roll-key", "/me/keys/{id}/roll", &["POST"], Audience::Licensed, Target::RollKey);
         if built_ins.demo {
             let demo = || Audience::AnyOf([demo::group()].into());
             table.own("demo", "/demo", get, Audience::Public, Target::Demo);

@@ -23,7 +23,7 @@ use super::openapi::Descriptions;
 use crate::client_addr::Peer;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::forward_auth::ForwardAuth;
-use crate::me::MyUsage;
+use crate::me::{MyUsage, Roller};
 use crate::oauth::{self, IntrospectionEndpoint, Metadata, RevocationEndpoint, TokenEndpoint};
 use crate::portal::{self, Portal};
 use crate::problem::Kind;
@@ -42,6 +42,8 @@ pub struct Doors {
     pub introspection: IntrospectionEndpoint,
     /// The revocation endpoint.
     pub revocation: RevocationEndpoint,
+    /// Rolls keys for their holders.
+    pub roller: Roller,
     /// Metadata.
     pub metadata: Metadata,
     /// The Demo group.
@@ -145,6 +147,9 @@ impl Service<Request<Body>> for Dispatch {
                 .work(exchange, |doors, exchange| async move { doors.introspection.respond(&exchange, request).await }),
             Target::Revocation => {
                 self.work(exchange, |doors, exchange| async move { doors.revocation.respond(&exchange, request).await })
+            }
+            Target::RollKey => {
+                self.work(exchange, |doors, exchange| async move { doors.roller.respond(&exchange, request).await })
             }
             Target::Metadata => {
                 let found = doors.metadata.respond(exchange.path());

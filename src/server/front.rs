@@ -27,6 +27,7 @@ use super::conduct;
 use super::connection::{Connection, Connections, InFlight};
 use super::content::{Arriving, Tracked};
 use super::exposure::Exposure;
+use crate::access::add_notices;
 use crate::client_addr::{Forwarded, Peer, TrustedProxies};
 use crate::clock::Clock;
 use crate::exchange::{
@@ -390,6 +391,9 @@ impl Answering {
         }
         if let Ok(value) = HeaderValue::from_bytes(exchange.request.write(&mut [0; 16])) {
             response.headers_mut().insert(REQUEST_ID, value);
+        }
+        if let Some(principal) = exchange.noticed() {
+            add_notices(response.headers_mut(), principal);
         }
         if exchange.method == Method::HEAD {
             without_content(&mut response);

@@ -29,16 +29,18 @@ use super::time_watch::TimeWatch;
 use super::unix::Socket;
 use crate::access::{Gate, Refusals, RequireAccess};
 use crate::client_addr::TrustedProxies;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::credentials::{Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
+use crate::keys;
 use crate::licences::Documents;
-use crate::me::MyUsage;
+use crate::me::{MyUsage, Roller};
 use crate::notices::{Notifier, keep_noticed};
 use crate::oauth::{
     Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
 };
+use crate::persist;
 use crate::portal::Portal;
 use crate::proxy::Proxy;
 use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
@@ -57,6 +59,12 @@ use crate::webhook::Webhook;
 /// How often what counts no more is dropped.
 const CLEAN: Duration = Duration::from_secs(60);
 
+/// How often old secrets that have ended are looked for. They open nothing any more by then: it is for the tokens from before.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// How often it is written when keys were last used.
+const STAMP: Duration = Duration::from_secs(5);
+
 /// How long an upstream that a reload took away is kept for the requests that were decided before.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -72,6 +80,8 @@ pub struct Gateway {
     desk: Arc<Desk>,
     connections: Arc<Connections>,
     credentials: Arc<Verifier>,
+    keys: keys::Operations,
+    store: SharedStore,
     gate: Arc<Gate>,
     doors: Arc<Doors>,
     follower: Arc<Follower>,
@@ -142,7 +152,7 @@ impl Gateway {
             .map_err(StartError::Hash)?
             .with_documents(Arc::clone(&documents)),
         );
-        let time = Arc::new(TimeWatch::start(documents, Arc::clone(&store), Arc::clone(&clock)).await?);
+        let time = Arc::new(TimeWatch::start(Arc::clone(&documents), Arc::clone(&store), Arc::clone(&clock)).await?);
         let follower = Arc::new(
             Follower::start(
                 Arc::clone(&store),
@@ -213,6 +223,14 @@ impl Gateway {
             .image_registry
             .as_ref()
             .map(|settings| Repositories::new(settings, repositories::Issuer::new(&config.tokens, Arc::clone(&ring))));
+        let keys = keys::Operations::new(
+            Arc::clone(&store) as _,
+            Arc::clone(&store) as _,
+            Arc::clone(&store) as _,
+            Arc::clone(&clock),
+            config.key_prefix.clone(),
+        )
+        .with_documents(Arc::clone(&documents));
         let token_parts = TokenParts {
             clients,
             issuer: Arc::clone(&issuer),
@@ -236,6 +254,7 @@ impl Gateway {
             token: Arc::new(TokenEndpoint::new(token_parts, &config.demo)),
             introspection: IntrospectionEndpoint::new(Arc::clone(&questions)),
             revocation: RevocationEndpoint::new(questions, revocations, Arc::clone(&registry)),
+            roller: Roller::new(keys.clone(), Arc::clone(&credentials), Arc::clone(&clock), &config.key_prefix),
             metadata,
             demo: Arc::new(demo),
             portal,
@@ -305,6 +324,8 @@ impl Gateway {
             desk: main_desk,
             connections,
             credentials,
+            keys,
+            store: Arc::clone(&store),
             gate,
             doors,
             follower,
@@ -328,13 +349,15 @@ impl Gateway {
             tokio::spawn(Arc::clone(&self.time).keep()),
             tokio::spawn(keep_noticed(Arc::new(notifier))),
             tokio::spawn(keep_flushed(Arc::clone(&self.usage.ledger), Arc::clone(&self.usage.store))),
+            tokio::spawn(keep_rolled(self.keys.clone(), Arc::clone(clock))),
+            tokio::spawn(keep_stamped(Arc::clone(store), Arc::clone(&self.credentials), Arc::clone(clock))),
             tokio::spawn(clean(
                 Arc::clone(store),
                 Arc::clone(clock),
                 Arc::clone(&self.registry),
                 Arc::clone(&self.credentials),
                 Arc::clone(&self.gate),
-                Arc::clone(&self.doors.token),
+                Arc::clone(&self.doors),
             )),
         ];
         self
@@ -412,6 +435,11 @@ impl Gateway {
     /// What was counted, and where it is written: for whoever ends this gateway without its help.
     pub fn usage(&self) -> &UsageWriter {
         &self.usage
+    }
+
+    /// How many credentials are remembered as right.
+    pub fn remembered_credentials(&self) -> usize {
+        self.credentials.remembered_credentials()
     }
 
     /// Open connections.
@@ -497,6 +525,8 @@ impl Gateway {
         }
         self.time.look().await;
         self.usage.close().await;
+        // A failure is logged; the times are no loss that anybody should wait for.
+        let _ = stamp(&self.store, &self.credentials, self.gate.clock().now(), false).await;
     }
 }
 
@@ -569,6 +599,42 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
+/// Finishes what rolled keys have left to finish.
+async fn keep_rolled(keys: keys::Operations, clock: Arc<dyn Clock>) {
+    let mut failed_before = false;
+    loop {
+        clock.sleep_until(clock.now() + FINISH).await;
+        let finished = keys.finish_due().await;
+        match &finished {
+            Ok(finished) => {
+                finished.iter().for_each(|id| tracing::info!(key.id = %id, "the old secret of a key has ended"));
+            }
+            Err(error) if !failed_before => {
+                tracing::warn!(error = error as &dyn std::error::Error, "ended secrets stay in the store for now");
+            }
+            Err(_) => {}
+        }
+        failed_before = finished.is_err();
+    }
+}
+
+/// Writes when keys were last used. Nobody waits for it but the end of the gateway.
+async fn keep_stamped(store: SharedStore, credentials: Arc<Verifier>, clock: Arc<dyn Clock>) {
+    let mut failed_before = false;
+    loop {
+        clock.sleep_until(clock.now() + STAMP).await;
+        failed_before = stamp(&store, &credentials, clock.now(), failed_before).await.is_err();
+    }
+}
+
+async fn stamp(store: &SharedStore, credentials: &Verifier, now: Timestamp, is_told: bool) -> persist::Result<usize> {
+    credentials.uses().write(&**store, now).await.inspect_err(|error| {
+        if !is_told {
+            tracing::warn!(error = error as &dyn std::error::Error, "when keys were last used is written later");
+        }
+    })
+}
+
 /// Once a minute, drops what counts no more.
 async fn clean(
     store: SharedStore,
@@ -576,7 +642,7 @@ async fn clean(
     registry: Arc<Registry>,
     credentials: Arc<Verifier>,
     gate: Arc<Gate>,
-    token: Arc<TokenEndpoint>,
+    doors: Arc<Doors>,
 ) {
     loop {
         clock.sleep_until(clock.now() + CLEAN).await;
@@ -584,7 +650,8 @@ async fn clean(
         registry.revocations().forget(now);
         credentials.forget_failures();
         gate.forget_clients();
-        token.forget_clients();
+        doors.token.forget_clients();
+        doors.roller.forget_accounts();
         if let Err(error) = store.forget(now).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "old revocations stay in the store for now");
         }

@@ -166,6 +166,7 @@ fn endpoints(route: &Route, config: &Config, metadata: &Metadata) -> Vec<Endpoin
         }
         Target::Resource(Resource::Whoami) => vec![resources::openapi::whoami(&path)],
         Target::MyUsage => vec![me::openapi::usage(&path)],
+        Target::RollKey => vec![me::openapi::roll(&path)],
         Target::Resource(Resource::Time) => vec![resources::openapi::time(&path)],
         Target::Resource(Resource::Echo) => resources::openapi::echo(&path, config.limits.body_bytes),
         Target::Metrics => vec![metrics(&path)],

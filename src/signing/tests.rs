@@ -14,7 +14,7 @@ use crate::ids::Groups;
 use crate::keys::KeyPrefix;
 use crate::revocations::{Cutoff, Target};
 use crate::store::{MemoryStore, SharedStore, SqliteStore};
-use crate::tokens::{self, Client, Grant, Issuer, Verifier};
+use crate::tokens::{self, Client, Grant, Issuer, Terms, Verifier};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -83,6 +83,7 @@ fn grant() -> Grant {
         longest: None,
         known_at: Timestamp::from_secs(u64::MAX / 2000),
         cutoff: Cutoff(0),
+        terms: Terms::default(),
     }
 }
 

@@ -4,7 +4,8 @@
 //! transaction is elsewhere.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -14,11 +15,11 @@ use crate::accounts::{Account, AccountStore};
 use crate::clock::Timestamp;
 use crate::groups::{Group, GroupStore};
 use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
-use crate::keys::{Fits, Key, KeyStore, SeatedChange};
+use crate::keys::{AllFit, Fits, Key, KeyStore, SeatedChange, Stamp};
 use crate::licences::seats::Seating;
 use crate::licences::{Beside, Licence, LicenceStore};
 use crate::notices::{Notice, NoticeStore, Occasion};
-use crate::persist::{Error, Inserted, Result, Update, Updated};
+use crate::persist::{Cut, Error, Inserted, Result, Update, Updated};
 use crate::revocations::{Change, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::signing::{SigningKey, SigningKeyStore};
 use crate::usage::{Batch, By, Counts, Filter, Hour, Label, Line, UsageStore};
@@ -93,9 +94,7 @@ impl State {
                 let after = after.settled(&before);
                 of(self).insert(id.clone(), after.clone());
                 self.tell(after.change());
-                if let Some((now, forever)) = rules::cut(cut) {
-                    self.revoke(&after.target(), now, forever);
-                }
+                self.cut(&after.target(), cut);
                 Updated::Done(after)
             }
         }
@@ -104,6 +103,20 @@ impl State {
     fn revoke(&mut self, target: &Target, now: Timestamp, forever: bool) -> Revocation {
         let latest = self.revocations.get(target);
         self.put(rules::revocation(target, latest, self.related_cutoff(target), now, forever))
+    }
+
+    fn revoke_before(&mut self, target: &Target, before: Timestamp, now: Timestamp) -> Revocation {
+        let latest = self.revocations.get(target);
+        self.put(rules::revocation_before(target, latest, before, now))
+    }
+
+    fn cut(&mut self, target: &Target, cut: Cut) {
+        match cut {
+            Cut::No => return,
+            Cut::Now(now) => self.revoke(target, now, false),
+            Cut::Forever(now) => self.revoke(target, now, true),
+            Cut::Before { before, now } => self.revoke_before(target, before, now),
+        };
     }
 
     /// The highest cut-off of the targets that share tokens with this one.
@@ -225,6 +238,32 @@ impl KeyStore for MemoryStore {
         Ok(Inserted::Done)
     }
 
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>> {
+        let mut state = self.state();
+        for key in keys {
+            state.expect_account(&key.account)?;
+        }
+        let (mut new, mut seated) = (Vec::new(), BTreeSet::new());
+        for key in keys {
+            if let Entry::Vacant(vacant) = state.keys.entry(key.id) {
+                vacant.insert(key.clone());
+                new.push(key.id);
+                if key.holds_seat(now) {
+                    seated.insert(&key.account);
+                }
+            }
+        }
+        if seated.into_iter().all(|account| fit(account, &state.seating(account, now))) {
+            return Ok(Some(new.len()));
+        }
+        state.keys.retain(|id, _| !new.contains(id));
+        Ok(None)
+    }
+
+    async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating> {
+        Ok(self.state().seating(account, now))
+    }
+
     async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
         Ok(self.state().keys.get(id).cloned())
     }
@@ -249,6 +288,22 @@ impl KeyStore for MemoryStore {
         let Some(account) = state.keys.get(id).map(|key| key.account.clone()) else { return Ok(Updated::Missing) };
         let seating = state.seating(&account, now);
         Ok(state.update(|state| &mut state.keys, id, &|key| change(key, &seating)))
+    }
+
+    async fn keys_to_finish(&self, now: Timestamp) -> Result<Vec<KeyId>> {
+        let has_ended =
+            |key: &&Key| key.previous.as_ref().is_some_and(|half| half.hash.is_some() && half.has_ended(now));
+        Ok(self.state().keys.values().filter(has_ended).map(|key| key.id).collect())
+    }
+
+    async fn stamp_keys(&self, stamps: &[Stamp]) -> Result<()> {
+        let mut state = self.state();
+        for stamp in stamps {
+            if let Some(key) = state.keys.get_mut(&stamp.key) {
+                stamp.put_on(key);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -365,9 +420,8 @@ impl SigningKeyStore for MemoryStore {
         if let Update::Write(keys, cut) = change(state.signing_keys.clone()) {
             state.signing_keys = rules::ordered(keys)?;
             state.tell(Change::SigningKeys);
-            if let Some((now, _)) = rules::cut(cut) {
-                state.revoke(&Target::All, now, false);
-            }
+            // What goes for good is not every token there will ever be.
+            state.cut(&Target::All, if let Cut::Forever(now) = cut { Cut::Now(now) } else { cut });
         }
         Ok(state.signing_keys.clone())
     }
@@ -380,9 +434,7 @@ impl RevocationStore for MemoryStore {
     }
 
     async fn revoke_all_before(&self, before: Timestamp, now: Timestamp) -> Result<Revocation> {
-        let mut state = self.state();
-        let revocation = rules::revocation_of_all(state.revocations.get(&Target::All), before, now);
-        Ok(state.put(revocation))
+        Ok(self.state().revoke_before(&Target::All, before, now))
     }
 
     async fn revocations(&self, now: Timestamp) -> Result<Vec<Revocation>> {

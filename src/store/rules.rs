@@ -7,7 +7,7 @@ use crate::accounts::Account;
 use crate::clock::Timestamp;
 use crate::keys::Key;
 use crate::licences::Licence;
-use crate::persist::{Cut, Error, Result};
+use crate::persist::{Error, Result};
 use crate::revocations::{Change, Cutoff, LONGEST_TOKEN, Revocation, Target};
 use crate::signing::SigningKey;
 use crate::usage::Hour;
@@ -71,15 +71,6 @@ impl Record for Licence {
     }
 }
 
-/// The instant of a cut and whether it is for good; `None` when nothing is cut.
-pub(super) fn cut(cut: Cut) -> Option<(Timestamp, bool)> {
-    match cut {
-        Cut::No => None,
-        Cut::Now(now) => Some((now, false)),
-        Cut::Forever(now) => Some((now, true)),
-    }
-}
-
 /// The revocation of `target` at `now`, given the latest one of the same target and the highest cut-off (those for
 /// good aside) of the targets that share tokens with it: a key with its account, an account with its keys, all with everyone.
 /// A token got just after one of those cut-offs has it for its `iat`, which may lie ahead, and must die by this one too.
@@ -98,12 +89,17 @@ pub(super) fn revocation(
     remembered(target.clone(), cutoff, latest, now)
 }
 
-/// The revocation of all tokens issued before `before`, given the latest one of all tokens.
-pub(super) fn revocation_of_all(latest: Option<&Revocation>, before: Timestamp, now: Timestamp) -> Revocation {
+/// The revocation of the tokens of `target` issued before `before`, given the latest one of the same target.
+pub(super) fn revocation_before(
+    target: &Target,
+    latest: Option<&Revocation>,
+    before: Timestamp,
+    now: Timestamp,
+) -> Revocation {
     // Rounded up: a token of the second that `before` lies in may have been issued before it.
     let asked = Cutoff(before.millis().div_ceil(1000));
     let cutoff = latest.map_or(asked, |latest| latest.cutoff.max(asked));
-    remembered(Target::All, cutoff, latest, now)
+    remembered(target.clone(), cutoff, latest, now)
 }
 
 fn remembered(target: Target, cutoff: Cutoff, latest: Option<&Revocation>, now: Timestamp) -> Revocation {
@@ -145,7 +141,7 @@ mod tests {
                 let (now, before) = (Timestamp::from_millis(now), Timestamp::from_millis(before));
                 let next = match kind {
                     0 => revocation(&Target::All, latest.as_ref(), None, now, false),
-                    1 => revocation_of_all(latest.as_ref(), before, now),
+                    1 => revocation_before(&Target::All, latest.as_ref(), before, now),
                     _ => revocation(&Target::All, latest.as_ref(), None, now, before.millis() > 2_900_000),
                 };
                 if let Some(latest) = &latest {
@@ -165,7 +161,7 @@ mod tests {
     #[test]
     fn everything_before_an_instant_is_rounded_up_to_the_second() {
         let now = Timestamp::from_secs(500);
-        let at = |millis| revocation_of_all(None, Timestamp::from_millis(millis), now).cutoff;
+        let at = |millis| revocation_before(&Target::All, None, Timestamp::from_millis(millis), now).cutoff;
         assert_eq!(at(100_000), Cutoff(100));
         assert_eq!(at(100_001), Cutoff(101));
     }

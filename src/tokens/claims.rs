@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Deprecated, Limited, Terms};
+use crate::client_addr::Networks;
 use crate::clock::Timestamp;
-use crate::ids::{AccountName, Groups, KeyId, TokenId, scope};
+use crate::ids::{AccountName, Groups, KeyId, PlanId, TokenId, scope};
 use crate::keys::KeyPrefix;
 
 /// Who a token was issued to: by which credential of the account.
@@ -60,6 +62,18 @@ pub struct Claims {
     pub scope: String,
     /// RFC 9068 §2.2.3.1: the groups again, as an array.
     pub groups: Groups,
+    /// Private: [`Terms::networks`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Networks>,
+    /// Private: [`Terms::deprecated`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<Deprecated>,
+    /// Private: [`Terms::limits`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limited>,
+    /// Private: [`Terms::plan`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanId>,
 }
 
 /// A token's content, read into types.
@@ -77,6 +91,8 @@ pub struct Token {
     pub issued_at: u64,
     /// The first second it is no longer good.
     pub expires_at: u64,
+    /// What it is bound to beyond that.
+    pub terms: Terms,
 }
 
 impl Token {
@@ -101,6 +117,10 @@ impl Token {
             jti: self.id.to_string(),
             scope: scope(&self.groups),
             groups: self.groups.clone(),
+            networks: self.terms.networks.clone(),
+            deprecated: self.terms.deprecated,
+            limits: self.terms.limits.clone(),
+            plan: self.terms.plan.clone(),
         }
     }
 
@@ -123,6 +143,12 @@ impl Token {
             id: claims.jti.parse().ok()?,
             issued_at: claims.iat,
             expires_at: claims.exp,
+            terms: Terms {
+                networks: claims.networks,
+                deprecated: claims.deprecated,
+                limits: claims.limits,
+                plan: claims.plan,
+            },
         })
     }
 }

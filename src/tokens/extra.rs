@@ -9,7 +9,22 @@ use super::Token;
 use crate::ids::{AccountName, GroupId};
 
 /// The claims that are ours to say.
-pub const RESERVED: [&str; 10] = ["iss", "aud", "sub", "client_id", "iat", "nbf", "exp", "jti", "scope", "groups"];
+pub const RESERVED: [&str; 14] = [
+    "iss",
+    "aud",
+    "sub",
+    "client_id",
+    "iat",
+    "nbf",
+    "exp",
+    "jti",
+    "scope",
+    "groups",
+    "networks",
+    "deprecated",
+    "limits",
+    "plan",
+];
 
 /// Static claims of one token are no longer than this together, in bytes of JSON: a token has to stay below
 /// [`super::LARGEST`], and travels with every request.

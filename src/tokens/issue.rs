@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::extra::Extra;
-use super::{Audience, Client, LARGEST, Settings, Token};
+use super::{Audience, Client, LARGEST, Settings, Terms, Token};
 use crate::clock::Timestamp;
 use crate::ids::{AccountName, Groups, TokenId};
 use crate::keys::KeyPrefix;
@@ -30,6 +30,8 @@ pub struct Grant {
     pub known_at: Timestamp,
     /// The cut-off in force then. `iat` is no earlier, so that a token got in the same second as a past revocation is good.
     pub cutoff: Cutoff,
+    /// What the token is bound to beyond that.
+    pub terms: Terms,
 }
 
 impl Grant {
@@ -48,6 +50,7 @@ impl Grant {
             id: TokenId::random(),
             issued_at,
             expires_at,
+            terms: self.terms.clone(),
         })
     }
 }

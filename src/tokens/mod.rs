@@ -3,6 +3,7 @@
 mod claims;
 mod extra;
 mod issue;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -12,6 +13,7 @@ use std::time::Duration;
 pub use claims::{Audience, Claims, Client, Token};
 pub use extra::{ClaimValue, Holder, MOST_EXTRA, RESERVED, StaticClaim, most_bytes};
 pub use issue::{Grant, Issued, Issuer};
+pub use terms::{Deprecated, Limited, Terms};
 pub use verify::{Invalid, Verifier};
 
 /// No token is larger, in bytes; a longer one is refused before it is looked at.

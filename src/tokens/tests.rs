@@ -68,6 +68,7 @@ fn grant() -> Grant {
         longest: None,
         known_at: NOW,
         cutoff: Cutoff(0),
+        terms: Terms::default(),
     }
 }
 

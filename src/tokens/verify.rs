@@ -35,6 +35,8 @@ pub enum Invalid {
     NotYetValid,
     /// Ended by decision.
     Revoked,
+    /// Good, and not from where it was presented.
+    Elsewhere,
 }
 
 impl Invalid {
@@ -50,6 +52,7 @@ impl Invalid {
             Self::Expired => "token_expired",
             Self::NotYetValid => "token_not_yet_valid",
             Self::Revoked => "token_revoked",
+            Self::Elsewhere => "network_not_allowed",
         }
     }
 
@@ -58,6 +61,7 @@ impl Invalid {
         match self {
             Self::Expired => "The access token expired",
             Self::Revoked => "The access token was revoked",
+            Self::Elsewhere => "The access token may not be used from this address",
             Self::NotYetValid => "The access token is not valid yet",
             _ => "The access token is malformed or was not issued here",
         }
@@ -115,7 +119,7 @@ impl Verifier {
     /// Verifies a compact JWT at `now`.
     ///
     /// # Errors
-    /// The reason of the refusal; [`Invalid::Revoked`] never.
+    /// The reason of the refusal; [`Invalid::Revoked`] and [`Invalid::Elsewhere`] never.
     pub fn verify(&self, jwt: &[u8], now: Timestamp) -> Result<Token, Invalid> {
         self.judge(jwt, now).map_err(|(why, _)| why)
     }
@@ -124,14 +128,14 @@ impl Verifier {
     ///
     /// # Errors
     /// As there.
-    pub fn judge(&self, jwt: &[u8], now: Timestamp) -> Result<Token, (Invalid, Option<Token>)> {
+    pub fn judge(&self, jwt: &[u8], now: Timestamp) -> Result<Token, (Invalid, Option<Box<Token>>)> {
         let claims = self.authentic(jwt).map_err(|why| (why, None))?;
         let timely = self.check_times(&claims, now);
         let token = Token::from_claims(claims);
         match (timely, token) {
             (Ok(()), Some(token)) => Ok(token),
             (Ok(()), None) => Err((Invalid::Claims, None)),
-            (Err(why), token) => Err((why, token)),
+            (Err(why), token) => Err((why, token.map(Box::new))),
         }
     }
 

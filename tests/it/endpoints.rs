@@ -43,6 +43,8 @@ const GROUP_NO_SUCH_METHOD: [u16; 7] = [401, 401, 401, 401, 401, 403, 405];
 const NOT_BASIC: [u16; 7] = [400; 7];
 /// Who asks must be known, and then there is no token to ask about.
 const ASKS: [u16; 7] = [401, 401, 401, 401, 401, 400, 400];
+/// A key's own holder: neither of these accounts has this key.
+const OWN_KEY: [u16; 7] = [401, 401, 401, 401, 401, 404, 404];
 /// Public, and there is nothing.
 const NOBODYS: [u16; 7] = [404; 7];
 /// Not in the table: secured all the same.
@@ -83,6 +85,8 @@ const ROWS: &[Row] = &[
     row("me-usage", "GET", "/me/usage", TOKEN),
     row("me-usage", "POST", "/me/usage", TOKEN_NO_SUCH_METHOD),
     row("", "GET", "/me", NOWHERE),
+    row("roll-key", "POST", "/me/keys/0123456789ab/roll", OWN_KEY),
+    row("roll-key", "GET", "/me/keys/0123456789ab/roll", TOKEN_NO_SUCH_METHOD),
     row("demo", "GET", "/demo", PUBLIC),
     row("demo", "DELETE", "/demo", NO_SUCH_METHOD),
     row("demo-echo", "GET", "/demo/echo", GROUP),

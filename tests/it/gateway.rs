@@ -11,13 +11,14 @@ use keybearer::config::Config;
 use keybearer::credentials::{self, Hasher, PasswordHash};
 use keybearer::groups::Group;
 use keybearer::ids::{Groups, LicenceId};
-use keybearer::keys::{ApiKey, Key, KeyState};
+use keybearer::keys::{self, ApiKey, Key, KeyState};
 use keybearer::licences::Licence;
 use keybearer::limits::Rate;
 use keybearer::persist::{Cut, Update, Updated};
 use keybearer::proxy::upstream::UpstreamSettings;
 use keybearer::registry::Registry;
 use keybearer::routes::RouteSettings;
+use keybearer::secret::Secret;
 use keybearer::server::{BehindProxy, Follower, ForwardedHeader, Gateway, StartError};
 use keybearer::store::{MemoryStore, SharedStore, SqliteStore};
 use keybearer::telemetry::Sink;
@@ -278,18 +279,26 @@ impl TestGateway {
 
     pub async fn key_with(&self, account: &str, change: impl FnOnce(Key) -> Key) -> ApiKey {
         let key = ApiKey::generate(&self.config.key_prefix);
-        let record = Key {
-            id: *key.id(),
-            account: account.parse().expect("an account name"),
-            label: String::new(),
-            hash: self.hash(key.secret().expose()),
-            groups: None,
-            state: KeyState::Active,
-            expires_at: None,
-            created_at: self.now(),
-        };
+        let account = account.parse().expect("an account name");
+        let record = Key::new(*key.id(), account, self.hash(key.secret().expose()), self.now());
         assert!(self.store.insert_key(&change(record)).await.expect("stored"));
         key
+    }
+
+    /// What an operator can do with keys, in another process.
+    pub fn keys(&self) -> keys::Operations {
+        let store = || Arc::clone(&self.store);
+        let prefix = self.config.key_prefix.clone();
+        keys::Operations::new(store() as _, store() as _, store() as _, Arc::clone(&self.time), prefix)
+    }
+
+    /// Rolls a key as an operator does, and lets the gateway know.
+    pub async fn roll(&self, key: &ApiKey, grace: &str, start: keys::Start) -> ApiKey {
+        let roll = keys::Roll { grace: grace.parse().expect("a grace"), start, force: false };
+        let hash = async |text: Secret<String>| Ok(self.hash(text.expose()));
+        let (new, _) = self.keys().roll(key.id(), roll, hash).await.expect("rolled");
+        self.sync().await;
+        new
     }
 
     /// A hash with the gateway's own parameters.

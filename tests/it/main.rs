@@ -16,6 +16,7 @@ mod contract;
 mod endpoints;
 mod faults;
 mod forward_auth;
+mod keys;
 mod licence_documents;
 mod notices;
 mod oauth;

@@ -270,6 +270,21 @@ async fn what_is_answered_is_what_is_described() {
             seen.insert(described.holds("/me/usage", "get", &call.await));
         }
     }
+    let roll = "/me/keys/{id}/roll";
+    for (token, content) in [
+        (&token, json!({"api_key": key.secret().expose()}).to_string()),
+        (&token, json!({"api_key": key.secret().expose()}).to_string()),
+        (&token, json!({"password": "wrong"}).to_string()),
+        (&token, " ".repeat(5000)),
+        (&password, "{}".to_owned()),
+        (&demo, "{}".to_owned()),
+        (&"nonsense".to_owned(), "{}".to_owned()),
+    ] {
+        let call = call("post", &format!("/me/keys/kb_{}/roll", key.id())).bearer(token).body(content);
+        seen.insert(described.holds(roll, "post", &call.await));
+    }
+    let nowhere = call("post", "/me/keys/kb_000000000000/roll").bearer(&password);
+    seen.insert(described.holds(roll, "post", &nowhere.body(json!({"password": "open sesame"}).to_string()).await));
     for method in METHODS {
         for token in [&demo, &"nonsense".to_owned()] {
             let call = || call(method, "/demo/echo").bearer(token);
@@ -297,7 +312,7 @@ async fn what_is_answered_is_what_is_described() {
         .collect();
     assert_eq!(fulfilled, described.operations(), "every operation has done what it is for");
     let statuses: BTreeSet<u16> = seen.iter().map(|(.., status)| *status).collect();
-    assert_eq!(statuses, BTreeSet::from([200, 400, 401, 403, 413, 429, 431]));
+    assert_eq!(statuses, BTreeSet::from([200, 400, 401, 403, 404, 409, 413, 429, 431]));
 }
 
 #[tokio::test]

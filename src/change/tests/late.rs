@@ -9,7 +9,8 @@ use crate::accounts::{self, Account, AccountStore};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::groups::{Group, GroupStore};
 use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
-use crate::keys::{self, Fits, Key, KeyPrefix, KeyState, KeyStore, SeatedChange};
+use crate::keys::{self, AllFit, Fits, Key, KeyPrefix, KeyStore, SeatedChange, Stamp};
+use crate::licences::seats::Seating;
 use crate::licences::{self, Beside, Licence, LicenceStore};
 use crate::persist::{Inserted, Result, Update, Updated};
 use crate::revocations::{self, Changes, Cutoff, Revocation, RevocationStore, Target};
@@ -71,6 +72,18 @@ impl KeyStore for Late {
         change: &(dyn Fn(Key) -> Update<Key> + Send + Sync),
     ) -> Result<Updated<Key>> {
         Ok(self.commit(self.store.update_key(id, change).await?))
+    }
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>> {
+        self.store.insert_keys(keys, now, fit).await
+    }
+    async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating> {
+        self.store.seating(account, now).await
+    }
+    async fn keys_to_finish(&self, now: Timestamp) -> Result<Vec<KeyId>> {
+        self.store.keys_to_finish(now).await
+    }
+    async fn stamp_keys(&self, stamps: &[Stamp]) -> Result<()> {
+        self.store.stamp_keys(stamps).await
     }
 }
 
@@ -154,8 +167,7 @@ async fn late(millis: u64) -> (Arc<Late>, KeyId, LicenceId) {
         Account { name: acme(), title: String::new(), password, suspended: false, expires_at: None, created_at };
     assert!(store.insert_account(&account).await.expect("a store"));
     let id = KeyId::random();
-    let (label, state) = (String::new(), KeyState::Active);
-    let key = Key { id, account: acme(), label, hash, groups: None, state, expires_at: None, created_at };
+    let key = Key::new(id, acme(), hash, created_at);
     assert!(store.insert_key(&key).await.expect("a store"));
     let licence = Licence {
         id: LicenceId::random(),

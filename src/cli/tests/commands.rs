@@ -94,15 +94,15 @@ async fn keys_from_first_to_last() {
     assert_eq!(
         desk.run("keys list").await.done(),
         format!(
-            "KEY              ACCOUNT  STATE   EXPIRES  GROUPS          LABEL\n\
-             kb_{id}  acme     active  never    (all licensed)  ci\n"
+            "KEY              ACCOUNT  STATE   EXPIRES  LAST USED  OLD SECRET  GROUPS          LABEL\n\
+             kb_{id}  acme     active  never    never      (none)      (all licensed)  ci\n"
         )
     );
     assert_eq!(
         desk.run(&format!("keys show {id} --json")).await.json(),
         json!({
             "id": id, "name": format!("kb_{id}"), "account": "acme", "label": "ci", "groups": null, "state": "active",
-            "expires_at": null, "created_at": "2026-11-01T12:00:00Z",
+            "expires_at": null, "created_at": "2026-11-01T12:00:00Z", "networks": null, "last_used_at": null, "old": null,
         })
     );
     let narrowed = desk.run(&format!("keys set-groups kb_{id} --group orders")).await;
@@ -124,6 +124,91 @@ async fn keys_from_first_to_last() {
         (resumed.exit, resumed.err),
         (Exit::Failed, format!("error: key {id} is revoked, which is for good; create a new key\n"))
     );
+}
+
+#[tokio::test]
+async fn a_key_is_rolled_and_its_old_secret_ended() {
+    let (desk, key) = Desk::furnished().await;
+    let id = id_of(&key);
+    let rolled = desk.run(&format!("keys roll kb_{id}")).await;
+    assert_eq!(
+        rolled.err,
+        format!(
+            "key kb_{id} has a new secret; the old one works until 1d after the first use of the new one\n\
+             the new key is printed this once and cannot be shown again: keep it now, and keep it secret\n"
+        )
+    );
+    let new = rolled.done();
+    assert!(new.ends_with('\n') && id_of(&new) == id && new.trim_end() != key, "the new key alone");
+    assert_eq!(
+        desk.run(&format!("keys show {id} --json")).await.json()["old"],
+        json!({
+            "state": "waiting", "rolled_at": "2026-11-01T12:00:00Z", "grace_seconds": 86_400, "ends_at": null,
+            "last_used_at": null,
+        })
+    );
+    let shown = desk.run(&format!("keys show {id}")).await.done();
+    assert!(shown.contains("old secret:    works until 1d after the first use of the new one\n"), "{shown}");
+    assert!(shown.ends_with("old last used: never\n"), "{shown}");
+    let list = desk.run("keys list").await.done();
+    assert!(list.contains("works, new unused"), "{list}");
+
+    let again = desk.run(&format!("keys roll {id}")).await;
+    assert_eq!(again.exit, Exit::Failed);
+    assert!(again.err.contains("its new secret has not been used yet"), "{}", again.err);
+    assert!(again.err.contains(&format!("hint: end the old one first: keybearer keys end-old {id}")), "{}", again.err);
+    let ended = desk.run(&format!("keys end-old {id}")).await;
+    assert_eq!(ended.err, format!("key kb_{id}: its old secret has ended; its tokens issued so far are dead\n"));
+    let none = desk.run(&format!("keys end-old {id}")).await;
+    assert_eq!(none.err, format!("nothing changed: key kb_{id}: it has no old secret that works\n"));
+
+    let document = desk.run(&format!("keys roll {id} --grace 7d --start now --json")).await.json();
+    assert_eq!(document["api_key"].as_str().map(id_of), Some(id));
+    assert_eq!(document["key"]["old"]["state"], "ending");
+    assert_eq!(document["key"]["old"]["ends_at"], "2026-11-08T12:00:00Z");
+    assert_eq!(document["tokens_revoked"], false);
+    let forced = desk.run(&format!("keys roll {id} --grace 0 --force")).await;
+    assert!(forced.err.contains("the old one has ended\nits tokens issued so far are dead\n"), "{}", forced.err);
+    let shown = desk.run(&format!("keys show {id} --json")).await.json();
+    assert_eq!((&shown["old"]["state"], &shown["old"]["ends_at"]), (&json!("ended"), &json!("2026-11-01T12:00:00Z")));
+
+    for (line, says) in [
+        ("--grace 31d", "30d at most"),
+        ("--grace soon", "as in 24h"),
+        ("--start later", "first-use (of the new secret) or now"),
+    ] {
+        let wrong = desk.run(&format!("keys roll {id} {line}")).await;
+        assert!(wrong.exit == Exit::Misuse && wrong.err.contains(says), "{}", wrong.err);
+    }
+    desk.run(&format!("keys suspend {id}")).await.done();
+    let suspended = desk.run(&format!("keys roll {id}")).await;
+    assert_eq!(
+        (suspended.exit, suspended.err),
+        (Exit::Failed, format!("error: key {id} is suspended; resume it first\nhint: keybearer keys resume {id}\n"))
+    );
+}
+
+#[tokio::test]
+async fn a_key_is_bound_to_networks() {
+    let (desk, _) = Desk::furnished().await;
+    let created = desk.run("keys create acme --allow 203.0.113.0/24 --allow 2001:db8::7 --json").await.json();
+    assert_eq!(created["key"]["networks"], json!(["203.0.113.0/24", "2001:db8::7/128"]));
+    let id = created["key"]["id"].as_str().expect("an id");
+    let wider = desk.run(&format!("keys set-networks {id} --allow 203.0.112.0/23 --allow 2001:db8::/48")).await;
+    assert_eq!(wider.err, format!("key kb_{id}: it is good from 203.0.112.0/23 2001:db8::/48; no token was revoked\n"));
+    let narrower = desk.run(&format!("keys set-networks {id} --allow 203.0.112.0/23")).await;
+    assert!(narrower.err.ends_with("its tokens issued so far are dead\n"), "{}", narrower.err);
+    let cleared = desk.run(&format!("keys set-networks {id} --all")).await;
+    assert_eq!(cleared.err, format!("key kb_{id}: it is good from everywhere; no token was revoked\n"));
+    for (network, says) in [
+        ("203.0.113.7/24", "write the network: 203.0.113.0/24"),
+        ("localhost", "is no network"),
+        ("0.0.0.0/0", "allows everyone"),
+    ] {
+        let wrong = desk.run(&format!("keys set-networks {id} --allow {network}")).await;
+        assert!(wrong.exit == Exit::Misuse && wrong.err.contains(says), "{}", wrong.err);
+    }
+    assert_eq!(desk.run(&format!("keys set-networks {id}")).await.exit, Exit::Misuse);
 }
 
 #[tokio::test]

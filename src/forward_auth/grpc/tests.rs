@@ -8,6 +8,7 @@ use super::super::messages::{
 };
 use super::super::tests::{House, PROXY, stranger};
 use super::*;
+use crate::tokens::{Client, Deprecated, Terms};
 
 /// What Envoy sends for a request by TLS.
 fn check_request(method: &str, path: &str, authorization: Option<&str>) -> CheckRequest {
@@ -126,6 +127,19 @@ async fn who_may_pass_passes_with_the_identity_and_without_the_credential() {
     assert_eq!(header(&ok.headers, "x-auth-key-id"), Some("kb_AbCdEfGhIjKl"));
     assert_eq!(header(&ok.headers, "x-auth-groups"), Some("orders,billing"));
     assert_eq!(ok.headers_to_remove, ["authorization"]);
+}
+
+#[tokio::test]
+async fn the_client_hears_by_envoy_that_its_secret_was_replaced() {
+    let house = House::new();
+    let deprecated = Some(Deprecated { since: 1_688_169_599, until: Some(784_111_777) });
+    let terms = Terms { deprecated, ..Terms::default() };
+    house.admit_on(terms, "old", "alice", Client::Password, &["orders"]);
+    let ok = check(&house, &check_request("GET", "/orders/7", Some("Bearer old"))).await.ok_response.unwrap();
+    assert_eq!(header(&ok.response_headers_to_add, "deprecation"), Some("@1688169599"));
+    assert_eq!(header(&ok.response_headers_to_add, "sunset"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    let ok = check(&house, &check_request("GET", "/orders/7", Some("Bearer good"))).await.ok_response.unwrap();
+    assert_eq!(ok.response_headers_to_add, []);
 }
 
 #[tokio::test]

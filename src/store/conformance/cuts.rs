@@ -150,6 +150,25 @@ pub(crate) async fn everything_before_an_instant(bench: Bench) {
     assert_eq!(store.revocations(at(503)).await.expect("a list"), [now]);
 }
 
+pub(crate) async fn a_cut_may_lie_before(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme"]).await;
+    assert!(store.insert_key(&key('k', "acme")).await.expect("an insert"));
+    let cut = async |before, now| {
+        let before = Timestamp::from_millis(before);
+        let change = |key: Key| Update::Write(key, Cut::Before { before, now });
+        store.update_key(&key_id('k'), &change).await.expect("an update");
+        let stands = bench.other.revocations(now).await.expect("a list");
+        stands.into_iter().find(|held| held.target == Target::Key(key_id('k'))).expect("a revocation")
+    };
+    let first = cut(100_001, at(500)).await;
+    assert_eq!((first.cutoff, first.made_at, first.forget_at), (Cutoff(101), at(500), at(500) + LONGEST_TOKEN));
+    assert_eq!(cut(90_000, at(501)).await.cutoff, Cutoff(101), "it never shrinks");
+    assert_eq!(cut(200_000, at(502)).await.cutoff, Cutoff(200));
+    store.update_key(&key_id('k'), &|key| Update::Write(key, Cut::Forever(at(503)))).await.expect("an update");
+    assert_eq!(cut(900_000, at(504)).await.cutoff, Cutoff::FOREVER);
+}
+
 pub(crate) async fn revocations_are_one_per_target_oldest_first(bench: Bench) {
     let store = &bench.store;
     let token = Target::Token(TokenId::random());

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::groups::Group;
 use crate::ids::{AccountName, GroupId, Groups, KeyId, LicenceId, TokenId};
-use crate::keys::{Key, KeyState};
+use crate::keys::{End, Half, Key, KeyState, Stamp};
 use crate::licences::Licence;
 use crate::licences::seats::{self, Seating};
 use crate::persist::{Cut, Inserted, Update, Updated};
@@ -53,6 +53,10 @@ macro_rules! store_conformance {
             accounts_keep_every_field,
             groups_keep_every_field_and_can_go,
             keys_keep_every_field,
+            an_old_half_is_kept_and_found_when_it_ends,
+            stamps_are_put_on_the_right_half,
+            many_keys_are_added_all_or_none,
+            many_keys_take_the_seats_there_are,
             licences_keep_every_field,
             signing_keys_are_one_set_in_order,
             a_new_set_of_signing_keys_may_end_every_token,
@@ -68,6 +72,7 @@ macro_rules! store_conformance {
             forever_never_shrinks,
             a_token_is_revoked_for_good,
             everything_before_an_instant,
+            a_cut_may_lie_before,
             revocations_are_one_per_target_oldest_first,
             a_revocation_is_forgotten_at_its_instant,
             the_feed_tells_everything_in_order,
@@ -140,16 +145,8 @@ fn account(of: &str) -> Account {
 }
 
 fn key(id: char, of: &str) -> Key {
-    Key {
-        id: key_id(id),
-        account: name(of),
-        label: String::new(),
-        hash: PasswordHash::from_phc("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA".to_owned()),
-        groups: None,
-        state: KeyState::Active,
-        expires_at: None,
-        created_at: at(1),
-    }
+    let hash = PasswordHash::from_phc("$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA".to_owned());
+    Key::new(key_id(id), name(of), hash, at(1))
 }
 
 fn licence(id: char, of: &str) -> Licence {

@@ -1,5 +1,7 @@
 //! Each record by itself: every field there and back, inserts, lists, updates.
 
+use std::sync::Mutex;
+
 use super::*;
 
 pub(crate) async fn accounts_keep_every_field(bench: Bench) {
@@ -69,6 +71,135 @@ pub(crate) async fn keys_keep_every_field(bench: Bench) {
         assert_eq!(updated.expect("an update"), Updated::Done(other.clone()));
         assert_eq!(bench.store.key(&other.id).await.expect("a read"), Some(other));
     }
+}
+
+pub(crate) async fn an_old_half_is_kept_and_found_when_it_ends(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme"]).await;
+    let old = |hash: Option<&str>, end| Half {
+        hash: hash.map(|hash| PasswordHash::from_phc(hash.to_owned())),
+        rolled_at: Timestamp::from_millis(1_500),
+        end,
+        used_at: Some(at(1)),
+    };
+    let halves = [
+        ('a', old(Some("$a"), End::At(Timestamp::from_millis(9_999)))),
+        ('b', old(Some("$b"), End::At(at(10)))),
+        ('c', old(None, End::At(at(5)))),
+        ('d', old(Some("$d"), End::AfterFirstUse(Duration::from_secs(1)))),
+    ];
+    for (id, half) in &halves {
+        let full = Key {
+            networks: Some("203.0.113.0/24 2001:db8::/48".parse().expect("networks")),
+            used_at: Some(at(60)),
+            previous: Some(half.clone()),
+            ..key(*id, "acme")
+        };
+        assert!(store.insert_key(&full).await.expect("an insert"));
+        assert_eq!(bench.other.key(&full.id).await.expect("a read").as_ref(), Some(&full));
+    }
+    assert!(store.insert_key(&key('e', "acme")).await.expect("an insert"));
+    assert_eq!(store.keys(Some(&name("acme"))).await.expect("a list").len(), 5);
+    assert_eq!(store.keys_to_finish(Timestamp::from_millis(9_998)).await.expect("a list"), []);
+    assert_eq!(store.keys_to_finish(Timestamp::from_millis(9_999)).await.expect("a list"), [key_id('a')]);
+    assert_eq!(store.keys_to_finish(at(10)).await.expect("a list"), ['a', 'b'].map(key_id));
+
+    // Every field of it can change, and go.
+    for previous in [Some(old(None, End::At(at(7)))), Some(old(Some("$x"), End::AfterFirstUse(Duration::ZERO))), None] {
+        let wanted = Key { previous, networks: None, used_at: None, ..key('b', "acme") };
+        let done = store.update_key(&wanted.id, &|_| Update::Write(wanted.clone(), Cut::No)).await;
+        assert_eq!(done.expect("an update"), Updated::Done(wanted.clone()));
+        assert_eq!(bench.other.key(&wanted.id).await.expect("a read"), Some(wanted));
+    }
+    assert_eq!(store.keys_to_finish(at(1000)).await.expect("a list"), [key_id('a')]);
+}
+
+pub(crate) async fn stamps_are_put_on_the_right_half(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme"]).await;
+    let rolled = |id, at| {
+        let half = Half { hash: None, rolled_at: at, end: End::At(at), used_at: None };
+        Key { previous: Some(half), ..key(id, "acme") }
+    };
+    for full in [key('a', "acme"), rolled('b', at(500)), rolled('c', at(500)), rolled('d', at(500))] {
+        assert!(store.insert_key(&full).await.expect("an insert"));
+    }
+    let reached = store.version().await.expect("a version");
+    let stamp = |id, rolled_at, old, secs| Stamp { key: key_id(id), rolled_at, old, at: at(secs) };
+    let seen = async |id| {
+        let key = bench.other.key(&key_id(id)).await.expect("a read").expect("a key");
+        (key.used_at, key.previous.and_then(|half| half.used_at))
+    };
+    let all = [
+        stamp('a', None, false, 120),
+        stamp('b', Some(at(500)), false, 600),
+        stamp('b', Some(at(500)), true, 660),
+        // What was the present secret when it was used is the old one now.
+        stamp('c', None, false, 480),
+        // It is of a roll that this key has had no more.
+        stamp('d', Some(at(400)), true, 420),
+        stamp('d', Some(at(900)), false, 960),
+        stamp('x', None, false, 120),
+    ];
+    store.stamp_keys(&all).await.expect("a write");
+    assert_eq!(seen('a').await, (Some(at(120)), None));
+    assert_eq!(seen('b').await, (Some(at(600)), Some(at(660))));
+    assert_eq!(seen('c').await, (None, Some(at(480))));
+    assert_eq!(seen('d').await, (None, None));
+    store.stamp_keys(&[stamp('a', None, false, 60), stamp('b', Some(at(500)), true, 720)]).await.expect("a write");
+    assert_eq!(seen('a').await, (Some(at(120)), None), "a time never goes back");
+    assert_eq!(seen('b').await, (Some(at(600)), Some(at(720))));
+    store.stamp_keys(&[]).await.expect("nothing");
+    let many: Vec<Stamp> = (0..2_500).map(|n| stamp('a', None, false, 60 * n)).collect();
+    store.stamp_keys(&many).await.expect("a write");
+    assert_eq!(seen('a').await.0, Some(at(60 * 2_499)));
+    assert_eq!(changes(store, reached).await, [], "the feed does not tell of it");
+}
+
+pub(crate) async fn many_keys_are_added_all_or_none(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme"]).await;
+    assert!(store.insert_key(&key('a', "acme")).await.expect("an insert"));
+    let reached = store.version().await.expect("a version");
+    let labelled = |id| Key { label: "new".to_owned(), ..key(id, "acme") };
+    let any = |_: &AccountName, _: &Seating| true;
+    let new = store.insert_keys(&[labelled('a'), labelled('b'), labelled('c')], at(0), &any).await;
+    assert_eq!(new.expect("two are new"), Some(2));
+    assert_eq!(bench.other.key(&key_id('a')).await.expect("a read"), Some(key('a', "acme")), "it was there");
+    assert_eq!(bench.other.key(&key_id('b')).await.expect("a read"), Some(labelled('b')));
+    assert!(store.insert_keys(&[key('d', "acme"), key('e', "nobody")], at(0), &any).await.is_err());
+    assert_eq!(bench.other.key(&key_id('d')).await.expect("a read"), None, "none of them");
+    assert_eq!(store.insert_keys(&[], at(0), &|_, _| false).await.expect("nothing"), Some(0));
+    assert_eq!(changes(store, reached).await, [], "the feed does not tell of it");
+}
+
+pub(crate) async fn many_keys_take_the_seats_there_are(bench: Bench) {
+    let store = &bench.store;
+    with_accounts(&bench, &["acme", "other"]).await;
+    assert!(store.insert_key(&key('a', "acme")).await.expect("an insert"));
+    let gone = Key { state: KeyState::Revoked, ..key('b', "acme") };
+    let late = Key { expires_at: Some(at(5)), ..key('c', "acme") };
+    let asked = Mutex::new(Vec::new());
+    let three = |account: &AccountName, seating: &Seating| {
+        asked.lock().expect("a lock").push((account.to_string(), seating.held));
+        seating.held <= 3
+    };
+    let add = async |keys: &[Key]| {
+        let added = store.insert_keys(keys, at(10), &three).await.expect("an answer");
+        (added, std::mem::take(&mut *asked.lock().expect("a lock")))
+    };
+    let held = async |account: &str| {
+        bench.other.seating(&account.parse().expect("a name"), at(10)).await.expect("a read").held
+    };
+    let acme = |held| [("acme".to_owned(), held)].to_vec();
+    assert_eq!(add(&[key('a', "acme"), gone, late]).await, (Some(2), vec![]), "no seat is taken");
+    assert_eq!(held("acme").await, 1);
+    assert_eq!(add(&[key('d', "acme"), key('e', "acme"), key('f', "acme")]).await, (None, acme(4)));
+    assert_eq!(bench.other.key(&key_id('d')).await.expect("a read"), None, "none of them");
+    let (added, mut of) = add(&[key('d', "acme"), key('e', "acme"), key('f', "other")]).await;
+    of.sort();
+    assert_eq!((added, of), (Some(3), vec![("acme".to_owned(), 3), ("other".to_owned(), 1)]));
+    assert_eq!((held("acme").await, held("other").await), (3, 1));
 }
 
 pub(crate) async fn licences_keep_every_field(bench: Bench) {

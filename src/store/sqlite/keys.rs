@@ -1,14 +1,17 @@
 //! The SQL of API keys.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 
-use super::row::{Columns, millis, word_of};
+use super::row::{Columns, duration, millis, word_of};
 use super::{Replaced, Sql, SqliteStore, Stored, Write, sql};
 use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::ids::{AccountName, KeyId, scope};
-use crate::keys::{Fits, Key, KeyState, KeyStore, SeatedChange};
+use crate::keys::{AllFit, End, Fits, Half, Key, KeyState, KeyStore, SeatedChange, Stamp};
+use crate::licences::LicenceStore;
 use crate::licences::seats::Seating;
 use crate::persist::{Inserted, Result, Update, Updated};
 use crate::store::rules::Record;
@@ -17,8 +20,7 @@ const STATES: &[(&str, KeyState)] =
     &[("active", KeyState::Active), ("suspended", KeyState::Suspended), ("revoked", KeyState::Revoked)];
 
 impl Stored for Key {
-    const FIND: &'static str =
-        "SELECT id, account, label, hash, groups, state, expires_at, created_at FROM keys WHERE id = $1";
+    const FIND: &'static str = "SELECT * FROM keys WHERE id = $1";
 
     fn read(row: &SqliteRow) -> Result<Self> {
         let columns = Columns::of(row, "keys", "id");
@@ -31,47 +33,89 @@ impl Stored for Key {
             state: columns.word("state", STATES)?,
             expires_at: columns.maybe_time("expires_at")?,
             created_at: columns.time("created_at")?,
+            networks: columns.get::<Option<&str>>("networks")?.map(|_| columns.parsed("networks")).transpose()?,
+            used_at: columns.maybe_time("used_at")?,
+            previous: previous(&columns)?,
         })
     }
 }
 
+/// The secret that a key had before it was rolled.
+fn previous(columns: &Columns<'_>) -> Result<Option<Half>> {
+    let Some(rolled_at) = columns.maybe_time("rolled_at")? else { return Ok(None) };
+    let end = match (columns.maybe_duration("old_grace")?, columns.maybe_time("old_ends_at")?) {
+        (Some(grace), None) => End::AfterFirstUse(grace),
+        (None, Some(end)) => End::At(end),
+        _ => return Err(columns.corrupt("old_ends_at", "an old secret has either a grace or an end")),
+    };
+    Ok(Some(Half {
+        hash: columns.get::<Option<String>>("old_hash")?.map(PasswordHash::from_phc),
+        rolled_at,
+        end,
+        used_at: columns.maybe_time("old_used_at")?,
+    }))
+}
+
+/// The fields that may change, from the second parameter on.
+fn bind_changing(query: Sql, key: &Key) -> Sql {
+    let half = key.previous.as_ref();
+    let grace = half.and_then(|half| match half.end {
+        End::AfterFirstUse(grace) => Some(duration(grace)),
+        End::At(_) => None,
+    });
+    query
+        .bind(key.label.as_str())
+        .bind(key.hash.as_phc())
+        .bind(key.groups.as_ref().map(scope))
+        .bind(word_of(&key.state, STATES))
+        .bind(key.expires_at.map(millis))
+        .bind(key.networks.as_ref().map(ToString::to_string))
+        .bind(key.used_at.map(millis))
+        .bind(half.map(|half| millis(half.rolled_at)))
+        .bind(half.and_then(|half| half.hash.as_ref()).map(|hash| hash.as_phc().to_owned()))
+        .bind(grace)
+        .bind(half.and_then(Half::ends_at).map(millis))
+        .bind(half.and_then(|half| half.used_at).map(millis))
+}
+
+/// So many keys are stamped in one transaction: others that write need not wait for all.
+const STAMPED_AT_ONCE: usize = 1000;
+
 impl Replaced for Key {
     fn replace(&self) -> Sql {
-        sql("UPDATE keys SET label = $2, hash = $3, groups = $4, state = $5, expires_at = $6 WHERE id = $1")
-            .bind(self.id.as_str())
-            .bind(self.label.as_str())
-            .bind(self.hash.as_phc())
-            .bind(self.groups.as_ref().map(scope))
-            .bind(word_of(&self.state, STATES))
-            .bind(self.expires_at.map(millis))
+        let update = sql("UPDATE keys SET label = $2, hash = $3, groups = $4, state = $5, expires_at = $6, \
+                          networks = $7, used_at = $8, rolled_at = $9, old_hash = $10, old_grace = $11, \
+                          old_ends_at = $12, old_used_at = $13 WHERE id = $1");
+        bind_changing(update.bind(self.id.as_str()), self)
     }
 }
 
+/// Adds a key, where its id is not taken.
 fn insert(key: &Key) -> Sql {
-    sql("INSERT INTO keys (id, account, label, hash, groups, state, expires_at, created_at) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING")
-    .bind(key.id.as_str())
-    .bind(key.account.as_str())
-    .bind(key.label.as_str())
-    .bind(key.hash.as_phc())
-    .bind(key.groups.as_ref().map(scope))
-    .bind(word_of(&key.state, STATES))
-    .bind(key.expires_at.map(millis))
-    .bind(millis(key.created_at))
+    let insert =
+        sql("INSERT INTO keys (id, label, hash, groups, state, expires_at, networks, used_at, rolled_at, old_hash, \
+                      old_grace, old_ends_at, old_used_at, account, created_at) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                      ON CONFLICT (id) DO NOTHING");
+    bind_changing(insert.bind(key.id.as_str()), key).bind(key.account.as_str()).bind(millis(key.created_at))
+}
+
+/// How many keys of an account hold a seat, as [`Key::holds_seat`] has it.
+fn held(account: &AccountName, now: Timestamp) -> Sql {
+    sql("SELECT COUNT(*) AS held FROM keys WHERE account = $1 AND state <> 'revoked' \
+         AND (expires_at IS NULL OR expires_at > $2)")
+    .bind(account.as_str().to_owned())
+    .bind(millis(now))
+}
+
+fn held_of(row: Option<&SqliteRow>) -> Result<u64> {
+    row.map_or(Ok(0), |row| Columns::of(row, "keys", "held").count("held"))
 }
 
 impl Write {
     /// The seats of an account, as they are inside this transaction.
     async fn seating(&mut self, name: &AccountName, now: Timestamp) -> Result<Seating> {
-        // As `Key::holds_seat`.
-        let count = sql("SELECT COUNT(*) AS held FROM keys WHERE account = $1 AND state <> 'revoked' \
-                         AND (expires_at IS NULL OR expires_at > $2)")
-        .bind(name.as_str().to_owned())
-        .bind(millis(now));
-        let held = match &self.row(count).await? {
-            Some(row) => Columns::of(row, "keys", "held").count("held")?,
-            None => 0,
-        };
+        let held = held_of(self.row(held(name, now)).await?.as_ref())?;
         Ok(Seating { licences: self.licences_of(name).await?, held })
     }
 }
@@ -92,17 +136,40 @@ impl KeyStore for SqliteStore {
         write.insert(insert(key), &key.change()).await
     }
 
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>> {
+        let mut write = self.write().await?;
+        let (mut new, mut seated) = (0, BTreeSet::new());
+        for key in keys {
+            if write.execute(insert(key)).await? > 0 {
+                new += 1;
+                if key.holds_seat(now) {
+                    seated.insert(&key.account);
+                }
+            }
+        }
+        for account in seated {
+            if !fit(account, &write.seating(account, now).await?) {
+                write.abandon().await?;
+                return Ok(None);
+            }
+        }
+        write.commit().await?;
+        Ok(Some(new))
+    }
+
+    async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating> {
+        let held = held_of(self.row(held(account, now)).await?.as_ref())?;
+        Ok(Seating { licences: self.licences(Some(account)).await?, held })
+    }
+
     async fn key(&self, id: &KeyId) -> Result<Option<Key>> {
         self.find(id.as_str()).await
     }
 
     async fn keys(&self, of: Option<&AccountName>) -> Result<Vec<Key>> {
         let query = match of {
-            Some(name) => sql("SELECT id, account, label, hash, groups, state, expires_at, created_at FROM keys \
-                               WHERE account = $1 ORDER BY account, id")
-            .bind(name.as_str()),
-            None => sql("SELECT id, account, label, hash, groups, state, expires_at, created_at FROM keys \
-                         ORDER BY account, id"),
+            Some(name) => sql("SELECT * FROM keys WHERE account = $1 ORDER BY account, id").bind(name.as_str()),
+            None => sql("SELECT * FROM keys ORDER BY account, id"),
         };
         self.list(query).await
     }
@@ -125,5 +192,31 @@ impl KeyStore for SqliteStore {
         let seating = write.seating(&before.account, now).await?;
         let decided = change(before.clone(), &seating);
         write.update(before, decided).await
+    }
+
+    async fn keys_to_finish(&self, now: Timestamp) -> Result<Vec<KeyId>> {
+        let query = sql("SELECT id FROM keys WHERE old_hash IS NOT NULL AND old_ends_at <= $1 ORDER BY id");
+        let rows = self.rows(query.bind(millis(now))).await?;
+        rows.iter().map(|row| Columns::of(row, "keys", "id").parsed("id")).collect()
+    }
+
+    async fn stamp_keys(&self, stamps: &[Stamp]) -> Result<()> {
+        for some in stamps.chunks(STAMPED_AT_ONCE) {
+            let mut write = self.write().await?;
+            for stamp in some {
+                let update = sql("UPDATE keys SET used_at = CASE WHEN NOT $2 AND rolled_at IS $3 \
+                                  THEN MAX(COALESCE(used_at, 0), $4) ELSE used_at END, \
+                                  old_used_at = CASE WHEN $2 AND rolled_at = $3 \
+                                  OR NOT $2 AND rolled_at > COALESCE($3, -1) \
+                                  THEN MAX(COALESCE(old_used_at, 0), $4) ELSE old_used_at END WHERE id = $1")
+                .bind(stamp.key.to_string())
+                .bind(stamp.old)
+                .bind(stamp.rolled_at.map(millis))
+                .bind(millis(stamp.at));
+                write.execute(update).await?;
+            }
+            write.commit().await?;
+        }
+        Ok(())
     }
 }

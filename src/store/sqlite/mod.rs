@@ -28,7 +28,7 @@ use sqlx::{Connection, Row, Sqlite, SqlitePool};
 
 use self::fault::fault;
 use self::open::Setup;
-use super::rules::{self, Record};
+use super::rules::Record;
 use crate::accounts::AccountStore;
 use crate::clock::Timestamp;
 use crate::groups::GroupStore;
@@ -251,9 +251,7 @@ impl Write {
         };
         self.execute(after.replace()).await?;
         self.tell(&after.change()).await?;
-        if let Some((now, forever)) = rules::cut(cut) {
-            self.revoke(&after.target(), now, forever).await?;
-        }
+        self.cut(&after.target(), cut).await?;
         self.commit().await?;
         Ok(Updated::Done(after))
     }

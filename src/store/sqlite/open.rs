@@ -31,6 +31,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_rotation.sql"),
     include_str!("../../../migrations/sqlite/0003_licences.sql"),
     include_str!("../../../migrations/sqlite/0004_usage.sql"),
+    include_str!("../../../migrations/sqlite/0005_keys.sql"),
 ];
 
 const OWNER_ONLY: u32 = 0o600;

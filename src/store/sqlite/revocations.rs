@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use super::row::{Columns, millis, number};
 use super::{SqliteStore, Write, sql};
 use crate::clock::Timestamp;
-use crate::persist::{Error, Result};
+use crate::persist::{Cut, Error, Result};
 use crate::revocations::{Change, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::store::rules::{self, FEED_KEPT};
 
@@ -107,6 +107,22 @@ impl Write {
         self.put(rules::revocation(target, latest.as_ref(), related, now, forever)).await
     }
 
+    async fn revoke_before(&mut self, target: &Target, before: Timestamp, now: Timestamp) -> Result<Revocation> {
+        let latest = self.latest(target).await?;
+        self.put(rules::revocation_before(target, latest.as_ref(), before, now)).await
+    }
+
+    /// Does what a change of a record decided about its tokens.
+    pub(super) async fn cut(&mut self, target: &Target, cut: Cut) -> Result<()> {
+        match cut {
+            Cut::No => return Ok(()),
+            Cut::Now(now) => self.revoke(target, now, false).await?,
+            Cut::Forever(now) => self.revoke(target, now, true).await?,
+            Cut::Before { before, now } => self.revoke_before(target, before, now).await?,
+        };
+        Ok(())
+    }
+
     /// The highest cut-off of the targets that share tokens with this one.
     async fn related_cutoff(&mut self, target: &Target) -> Result<Option<Cutoff>> {
         // Those of tokens are all for good, and may be many: no condition here reads them.
@@ -180,8 +196,7 @@ impl RevocationStore for SqliteStore {
 
     async fn revoke_all_before(&self, before: Timestamp, now: Timestamp) -> Result<Revocation> {
         let mut write = self.write().await?;
-        let latest = write.latest(&Target::All).await?;
-        let revocation = write.put(rules::revocation_of_all(latest.as_ref(), before, now)).await?;
+        let revocation = write.revoke_before(&Target::All, before, now).await?;
         write.commit().await?;
         Ok(revocation)
     }

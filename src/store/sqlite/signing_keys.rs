@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::row::{Columns, duration, millis, word_of};
 use super::{SqliteStore, sql};
-use crate::persist::{Result, Update};
+use crate::persist::{Cut, Result, Update};
 use crate::revocations::{Change, Target};
 use crate::secret::Secret;
 use crate::signing::{SigningKey, SigningKeyStore, SigningState};
@@ -70,9 +70,8 @@ impl SigningKeyStore for SqliteStore {
             write.execute(insert).await?;
         }
         write.tell(&Change::SigningKeys).await?;
-        if let Some((now, _)) = rules::cut(cut) {
-            write.revoke(&Target::All, now, false).await?;
-        }
+        // What goes for good is not every token there will ever be.
+        write.cut(&Target::All, if let Cut::Forever(now) = cut { Cut::Now(now) } else { cut }).await?;
         write.commit().await?;
         Ok(keys)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keybearer::groups::demo;
 use keybearer::ids::Groups;
-use keybearer::keys::{ApiKey, Key, KeyPrefix, KeyState};
+use keybearer::keys::{ApiKey, Key, KeyPrefix};
 use keybearer::limits::Rate;
 use keybearer::revocations::Target;
 use serde_json::json;
@@ -47,14 +47,8 @@ async fn the_demo_key_reaches_nothing_else_whatever_the_store_says() {
     gateway.licence("demo", &[SAMPLE], None).await;
     let key = ApiKey::parse(&KeyPrefix::default(), KEY).expect("a key");
     let record = Key {
-        id: *key.id(),
-        account: demo::account(),
-        label: String::new(),
-        hash: gateway.hash(KEY),
         groups: Some(Groups::from([SAMPLE.parse().expect("a group")])),
-        state: KeyState::Active,
-        expires_at: None,
-        created_at: gateway.now(),
+        ..Key::new(*key.id(), demo::account(), gateway.hash(KEY), gateway.now())
     };
     let _ = gateway.store.insert_key(&record).await;
     gateway.sync().await;

@@ -20,7 +20,7 @@ use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::groups::Group;
 use crate::ids::{AccountName, KeyId};
-use crate::keys::{Key, KeyState, KeyStore};
+use crate::keys::{Key, KeyStore};
 use crate::persist::{Cut, Error, Update, Updated};
 use crate::revocations::{Changes, RevocationStore, Target};
 use crate::secret::Secret;
@@ -72,16 +72,8 @@ fn account(name: &str, title: &str) -> Account {
 }
 
 fn key(id: &str, account: &str) -> Key {
-    Key {
-        id: id.parse().expect("a key id"),
-        account: account.parse().expect("an account name"),
-        label: String::new(),
-        hash: PasswordHash::from_phc("$argon2id$".to_owned()),
-        groups: None,
-        state: KeyState::Active,
-        expires_at: None,
-        created_at: Timestamp::from_secs(1),
-    }
+    let (id, account) = (id.parse().expect("a key id"), account.parse().expect("an account name"));
+    Key::new(id, account, PasswordHash::from_phc("$argon2id$".to_owned()), Timestamp::from_secs(1))
 }
 
 /// Opens what must not be opened, and makes sure that nothing came of it.
