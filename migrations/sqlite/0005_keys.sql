@@ -1,4 +1,4 @@
--- What a key needs to be rolled with grace, to be bound to networks, and to show when it was last used.
+-- What a key needs to be rolled with grace, to be bound to networks and a plan, and to show when it was last used.
 
 -- The networks it is good from, separated by a space; NULL: from everywhere.
 ALTER TABLE keys ADD COLUMN networks TEXT;
@@ -17,5 +17,8 @@ ALTER TABLE keys ADD COLUMN old_ends_at INTEGER;
 ALTER TABLE keys ADD COLUMN old_used_at INTEGER;
 
 CREATE INDEX keys_by_old_end ON keys (old_ends_at) WHERE old_hash IS NOT NULL;
+
+-- The plan that bounds its use; NULL: none of its own.
+ALTER TABLE keys ADD COLUMN plan TEXT;
 
 PRAGMA user_version = 5;

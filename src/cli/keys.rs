@@ -14,7 +14,7 @@ use super::{KeyText, Session, group_set};
 use crate::client_addr::{Network, Networks};
 use crate::clock::Timestamp;
 use crate::credentials::Hasher;
-use crate::ids::{AccountName, GroupId};
+use crate::ids::{AccountName, GroupId, PlanId};
 use crate::keys::{End, Grace, Key, NewKey, Operations, Roll, Start};
 use crate::secret::Secret;
 use crate::store::SharedStore;
@@ -41,6 +41,9 @@ pub(super) enum Command {
         /// Good from this network alone (203.0.113.0/24, 2001:db8::/48) or address; may be given several times.
         #[arg(long = "allow", value_name = "NETWORK")]
         networks: Vec<Network>,
+        /// Bound by this plan, beside those of the account's licences.
+        #[arg(long, value_name = "PLAN")]
+        plan: Option<PlanId>,
     },
     /// Give a key a new secret; the old one goes on working for a grace. The new key is printed once, alone on standard
     /// output. It has the same id.
@@ -125,10 +128,22 @@ pub(super) enum Command {
         #[arg(long, group = "from", conflicts_with = "networks")]
         all: bool,
     },
+    /// Bind the key's use to a plan, beside those of its account's licences. Its tokens die, so that the plan holds at once.
+    #[command(group = ArgGroup::new("bound").required(true))]
+    SetPlan {
+        /// Its id, with or without the prefix.
+        key: KeyText,
+        /// A plan of the configuration.
+        #[arg(group = "bound")]
+        plan: Option<PlanId>,
+        /// No plan of its own.
+        #[arg(long, group = "bound", conflicts_with = "plan")]
+        none: bool,
+    },
     /// Take in keys from a file: one a line, in JSON, with their hashes.
     #[command(after_help = "A line has at least the id, the account and the hash of the whole key:\n  \
         {\"id\": \"0123456789ab\", \"account\": \"acme\", \"hash\": \"$argon2id$…\"}\n\
-        and may have label, groups, networks, state, expires_at and created_at. keybearer keys export writes such lines.\n\n\
+        and may have label, groups, networks, plan, state, expires_at and created_at. keybearer keys export writes such lines.\n\n\
         A hash may also be one that another system made: bcrypt, PBKDF2 (as PHC, passlib or Django write it), or SHA-256 in\n\
         hexadecimal digits. At its first use the key is hashed anew with argon2id.\n\n\
         Every line is looked at before the first is written. An import that was interrupted is begun anew with the same\n\
@@ -163,10 +178,10 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
             .with_documents(session.documents(&store).await?);
     let now = session.now();
     let (changed, done, already) = match command {
-        Command::Create { account, label, groups, expires, networks } => {
+        Command::Create { account, label, groups, expires, networks, plan } => {
             let expires_at = expires.map(|when| when.resolve(now));
             let networks = network_list(networks)?;
-            let new = NewKey { account, label, groups: group_set(groups), expires_at, networks };
+            let new = NewKey { account, label, groups: group_set(groups), expires_at, networks, plan };
             return create(session, &operations, &store, new).await;
         }
         Command::List { account } => return list(session, &operations, account.as_ref()).await,
@@ -184,6 +199,11 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
             "its old secret has ended".to_owned(),
             "it has no old secret that works",
         ),
+        Command::SetPlan { key, plan, none: _ } => {
+            let changed = operations.set_plan(&session.key_id(&key)?, plan.as_ref()).await?;
+            let done = plan.map_or_else(|| "no plan of its own".to_owned(), |plan| format!("bound by plan \"{plan}\""));
+            (changed, done, "that is its plan already")
+        }
         Command::SetNetworks { key, networks, all: _ } => {
             let networks = network_list(networks)?;
             let changed = operations.set_networks(&session.key_id(&key)?, networks.as_ref()).await?;

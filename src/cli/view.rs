@@ -13,7 +13,7 @@ use crate::change::Changed;
 use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::groups::Group;
-use crate::ids::{Groups, scope};
+use crate::ids::{Groups, PlanId, scope};
 use crate::keys::{self, Key, KeyPrefix, KeyState};
 use crate::licences::{Document, Documents, Licence};
 use crate::revocations::{Revocation, Target};
@@ -143,6 +143,8 @@ pub(super) struct KeyView {
     pub created_at: Timestamp,
     /// `null`: from everywhere.
     pub networks: Option<Networks>,
+    /// `null`: none of its own.
+    pub plan: Option<PlanId>,
     /// When a token was last got with its present secret, to the minute.
     #[serde(serialize_with = "end")]
     pub last_used_at: Option<Timestamp>,
@@ -183,6 +185,7 @@ impl KeyView {
             expires_at: key.expires_at,
             created_at: key.created_at,
             networks: key.networks.clone(),
+            plan: key.plan.clone(),
             last_used_at: key.used_at,
             old: key.previous.as_ref().map(|half| OldView {
                 state: match half.end {
@@ -230,6 +233,7 @@ impl View for KeyView {
             ("label", self.label.clone()),
             ("groups", self.reach()),
             ("good from", self.from()),
+            ("plan", self.plan.as_ref().map_or_else(|| "(none of its own)".to_owned(), PlanId::to_string)),
             ("state", self.state.into()),
             ("expires", show_end(self.expires_at)),
             ("created", self.created_at.to_string()),

@@ -1,14 +1,15 @@
 //! What an account may have at a given moment: its own validity, its licences, and the groups there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::Reason;
 use crate::accounts::Account;
 use crate::clock::Timestamp;
 use crate::groups::demo;
-use crate::ids::{GroupId, Groups};
+use crate::ids::{GroupId, Groups, PlanId};
 use crate::licences::Licence;
+use crate::tokens::Limited;
 
 /// All groups, with the longest life each allows a token.
 pub(super) type GroupLives = HashMap<GroupId, Option<Duration>>;
@@ -71,6 +72,25 @@ impl Standing {
         }
         Ok(Reach { groups, not_after, longest })
     }
+
+    /// The licences that bound how much of `reached` may be used at `now`: by a plan, if it is among `plans`, or by the quotas
+    /// of a document. What a licence without bounds grants too is not bound. The licence that ends first is the first, so
+    /// that what would lapse is used up before the rest.
+    pub fn limits(&self, reached: &Groups, plans: &BTreeSet<PlanId>, now: Timestamp) -> Vec<Limited> {
+        let live: Vec<&Licence> = self.licences.iter().filter(|licence| licence.is_live(now)).collect();
+        let plan = |licence: &Licence| licence.plan.parse().ok().filter(|plan| plans.contains(plan));
+        let is_bound = |licence: &Licence| !licence.quotas.is_empty() || plan(licence).is_some();
+        let (mut bound, free): (Vec<&Licence>, Vec<&Licence>) = live.into_iter().partition(|licence| is_bound(licence));
+        bound.sort_by_key(|licence| (licence.ends_at.is_none(), licence.ends_at, licence.id));
+        let is_free = |group: &GroupId| free.iter().any(|licence| licence.groups.contains(group));
+        let limits = bound.into_iter().map(|licence| Limited {
+            licence: licence.id,
+            plan: plan(licence),
+            quotas: licence.quotas.clone(),
+            groups: licence.groups.intersection(reached).filter(|group| !is_free(group)).cloned().collect(),
+        });
+        limits.filter(|limited| !limited.groups.is_empty()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +119,7 @@ mod tests {
             seats: None,
             trial: false,
             document: None,
+            quotas: [].into(),
             created_at: Timestamp::from_secs(500),
         }
     }
@@ -131,6 +152,33 @@ mod tests {
         let only = groups(&["a"]);
         let reach = standing.reach(Some(&only), at(9000), &lives(), true, NOW).unwrap();
         assert_eq!(reach, Reach { groups: groups(&["a", "demo"]), not_after: at(3000), longest: None });
+    }
+
+    #[test]
+    fn a_group_is_bound_by_the_licences_that_grant_it_unless_one_has_no_bounds() {
+        let known: BTreeSet<PlanId> = ["gold".parse().unwrap(), "silver".parse().unwrap()].into();
+        let on = |plan: &str, names: &[&str], ends_at| Licence { plan: plan.into(), ..licence(names, ends_at) };
+        let named = |licences: Vec<Licence>, reached: &[&str]| -> Vec<(Option<String>, String)> {
+            let limits = standing(licences).limits(&groups(reached), &known, NOW);
+            let word =
+                |limited: Limited| (limited.plan.map(|plan| plan.to_string()), crate::ids::scope(&limited.groups));
+            limits.into_iter().map(word).collect()
+        };
+        let gold = |groups: &str| (Some("gold".to_owned()), groups.to_owned());
+        assert_eq!(named(vec![on("gold", &["a", "b"], None)], &["a", "demo"]), [gold("a")]);
+        assert_eq!(named(vec![on("Gold plated", &["a"], None)], &["a"]), [], "no such plan");
+        let both = vec![on("gold", &["a", "b"], None), on("standard", &["a"], None)];
+        assert_eq!(named(both, &["a", "b"]), [gold("b")], "one has no bounds for this");
+        let ended = vec![on("gold", &["a"], None), on("standard", &["a"], at(1000))];
+        assert_eq!(named(ended, &["a"]), [gold("a")]);
+        let lapsing = vec![on("gold", &["a"], None), on("silver", &["a"], at(3000)), on("gold", &["a"], at(2000))];
+        assert_eq!(
+            named(lapsing, &["a"]).into_iter().map(|(plan, _)| plan.unwrap()).collect::<Vec<_>>(),
+            ["gold", "silver", "gold"],
+            "what ends first is first"
+        );
+        let quotas = Licence { quotas: [("requests_per_month".to_owned(), 7)].into(), ..licence(&["a"], None) };
+        assert_eq!(named(vec![quotas], &["a"]), [(None, "a".to_owned())]);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! records. A change in the store evicts the records it concerns; see [`Verifier::forget`] for the order that makes
 //! this safe.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_lc_rs::hmac;
 use dashmap::DashMap;
 use subtle::ConstantTimeEq;
@@ -21,7 +22,7 @@ use crate::accounts::{Account, AccountStore};
 use crate::client_addr::{self, Networks};
 use crate::clock::{Clock, Timestamp};
 use crate::groups::{GroupStore, demo};
-use crate::ids::{AccountName, Groups, KeyId};
+use crate::ids::{AccountName, Groups, KeyId, PlanId};
 use crate::keys::{ApiKey, End, Half, Key, KeyPrefix, KeyStore, Uses, first_used};
 use crate::licences::{Documents, LicenceStore};
 use crate::limits::Rate;
@@ -60,6 +61,7 @@ struct Record {
     only: Option<Groups>,
     ends_at: Option<Timestamp>,
     networks: Option<Networks>,
+    plan: Option<PlanId>,
     /// When the key was last rolled, if it was.
     rolled_at: Option<Timestamp>,
     secret: WhichSecret,
@@ -134,6 +136,8 @@ pub struct Verifier {
     synced_at: AtomicU64,
     defence: Defence,
     documents: Arc<Documents>,
+    /// The plans there are.
+    plans: ArcSwap<BTreeSet<PlanId>>,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -221,6 +225,7 @@ impl Verifier {
             settings: settings.clone(),
             clock,
             documents: Arc::default(),
+            plans: ArcSwap::default(),
         })
     }
 
@@ -437,7 +442,13 @@ impl Verifier {
             self.uses.note(*id, record.rolled_at, is_old, attempt.began_at);
         }
         let cutoff = self.revocations.cutoff(&record.account, key);
-        let terms = Terms { networks: record.networks, deprecated, ..Terms::default() };
+        let plans = self.plans.load();
+        let terms = Terms {
+            networks: record.networks,
+            deprecated,
+            limits: standing.limits(&groups, &plans, now),
+            plan: record.plan.filter(|plan| plans.contains(plan)),
+        };
         Ok(Grant { account: record.account, client, groups, not_after, longest, cutoff, known_at, terms })
     }
 
@@ -668,6 +679,7 @@ impl Verifier {
                     only: None,
                     ends_at: None,
                     networks: None,
+                    plan: None,
                     rolled_at: None,
                     secret: WhichSecret::Present,
                 };
@@ -779,6 +791,11 @@ impl Verifier {
         Timestamp::from_millis(self.synced_at.load(Ordering::Acquire))
     }
 
+    /// Puts other plans into force, for grants from now on: what bounds a grant's use is told to be one of these.
+    pub fn set_plans(&self, plans: BTreeSet<PlanId>) {
+        self.plans.store(Arc::new(plans));
+    }
+
     /// Keeps other rates of failures from now on.
     pub fn set_failures(&self, per_address: Rate, per_user: Rate, in_all: Rate) {
         self.defence.set(per_address, per_user, in_all);
@@ -825,6 +842,7 @@ fn records_of(key: Key, now: Timestamp) -> Records {
         only: key.groups,
         ends_at: key.expires_at,
         networks: key.networks,
+        plan: key.plan,
         rolled_at,
         secret: if is_unused { WhichSecret::Unused } else { WhichSecret::Present },
     };

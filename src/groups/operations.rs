@@ -285,6 +285,7 @@ mod tests {
             seats: None,
             trial: false,
             document: None,
+            quotas: [].into(),
             created_at: now,
         };
         assert!(store.insert_licence(&licence).await.expect("a store"));

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
-use crate::ids::{AccountName, Groups, KeyId};
+use crate::ids::{AccountName, Groups, KeyId, PlanId};
 use crate::licences::seats::Seating;
 use crate::persist::{Inserted, Result, Update, Updated};
 
@@ -57,6 +57,8 @@ pub struct Key {
     pub created_at: Timestamp,
     /// The networks it is good from; `None` is from everywhere.
     pub networks: Option<Networks>,
+    /// The plan that bounds its use beside those of its account's licences; `None` is no plan of its own.
+    pub plan: Option<PlanId>,
     /// When a token was last got with its present secret, to the minute.
     pub used_at: Option<Timestamp>,
     /// The secret it had before it was rolled, even if that has ended.
@@ -76,6 +78,7 @@ impl Key {
             expires_at: None,
             created_at,
             networks: None,
+            plan: None,
             used_at: None,
             previous: None,
         }

@@ -11,7 +11,7 @@ use crate::client_addr::Networks;
 use crate::clock::{Clock, Timestamp};
 use crate::credentials::{HashError, PasswordHash};
 use crate::groups::{self, GroupStore, demo};
-use crate::ids::{AccountName, GroupId, Groups, InvalidId, KeyId, free_text};
+use crate::ids::{AccountName, GroupId, Groups, InvalidId, KeyId, PlanId, free_text};
 use crate::licences::seats::{self, Limit, Seating};
 use crate::licences::{Documents, Licence};
 use crate::persist::{self, Cut, Inserted, Update, Updated};
@@ -144,6 +144,8 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// The networks it is good from; `None` is from everywhere.
     pub networks: Option<Networks>,
+    /// A plan of its own.
+    pub plan: Option<PlanId>,
 }
 
 /// The operations on keys.
@@ -209,6 +211,7 @@ impl Operations {
                 groups: new.groups.clone(),
                 expires_at: new.expires_at,
                 networks: new.networks.clone(),
+                plan: new.plan.clone(),
                 ..Key::new(*api_key.id(), new.account.clone(), hash, now)
             };
             if *api_key.id() == demo::key_id() {
@@ -349,6 +352,23 @@ impl Operations {
             }
             let cut = if loses { Cut::Now(now) } else { Cut::No };
             Ok(Update::Write(Key { groups: groups.cloned(), ..key }, cut))
+        })
+        .await
+    }
+
+    /// Binds the key's use to a plan; `None` is to none of its own. Tokens die where the plan is another or new, since each
+    /// carries that of its time.
+    ///
+    /// # Errors
+    /// When there is no such key, it is revoked, or the store fails.
+    pub async fn set_plan(&self, id: &KeyId, plan: Option<&PlanId>) -> Result<Changed<Key>, Error> {
+        self.update(id, |key, now| {
+            not_revoked(&key)?;
+            if key.plan.as_ref() == plan {
+                return Ok(Update::Keep);
+            }
+            let cut = if plan.is_some() { Cut::Now(now) } else { Cut::No };
+            Ok(Update::Write(Key { plan: plan.cloned(), ..key }, cut))
         })
         .await
     }
@@ -526,7 +546,7 @@ mod tests {
     }
 
     fn plain() -> NewKey {
-        NewKey { account: acme(), label: "ci".into(), groups: None, expires_at: None, networks: None }
+        NewKey { account: acme(), label: "ci".into(), groups: None, expires_at: None, networks: None, plan: None }
     }
 
     fn groups(ids: &[&str]) -> Groups {

@@ -16,7 +16,7 @@ use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::credentials::{Kept, PasswordHash};
 use crate::groups::demo;
-use crate::ids::{AccountName, GroupId, Groups, KeyId, free_text};
+use crate::ids::{AccountName, GroupId, Groups, KeyId, PlanId, free_text};
 use crate::licences::seats::{Limit, Seating};
 use crate::persist;
 
@@ -36,6 +36,8 @@ pub struct Line {
     groups: Option<Groups>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     networks: Option<Networks>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<PlanId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<State>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +105,7 @@ impl Line {
             label: key.label.clone(),
             groups: key.groups.clone(),
             networks: key.networks.clone(),
+            plan: key.plan.clone(),
             state: match key.state {
                 KeyState::Active => None,
                 KeyState::Suspended => Some(State::Suspended),
@@ -131,6 +134,7 @@ impl Line {
             label: self.label,
             groups: self.groups,
             networks: self.networks,
+            plan: self.plan,
             state: match self.state {
                 None | Some(State::Active) => KeyState::Active,
                 Some(State::Suspended) => KeyState::Suspended,
@@ -317,6 +321,7 @@ fn is_same(present: &Key, line: &Key) -> bool {
     hash && present.account == line.account
         && present.groups == line.groups
         && present.networks == line.networks
+        && present.plan == line.plan
         && present.expires_at.map(Timestamp::secs) == line.expires_at.map(Timestamp::secs)
         && present.state == line.state
         && present.label == line.label

@@ -96,8 +96,8 @@ impl Documents {
             (Some(said), Some(ended)) => Some(said.min(ended)),
             (said, ended) => said.or(ended),
         };
-        let Document { groups, plan, seats, starts_at, .. } = document;
-        Ok(Licence { groups, plan, seats, starts_at, ends_at, trial: false, ..licence })
+        let Document { groups, plan, seats, starts_at, quotas, .. } = document;
+        Ok(Licence { groups, plan, seats, starts_at, ends_at, quotas, trial: false, ..licence })
     }
 
     /// The licences that are to be believed, as they stand. Each of the others has a line in the log.

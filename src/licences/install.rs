@@ -54,6 +54,7 @@ impl Operations {
             seats: document.seats,
             trial: false,
             document: Some(compact),
+            quotas: document.quotas.clone(),
             created_at: now,
         };
         let changed = if self.licences.insert_licence(&licence).await? {

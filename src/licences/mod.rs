@@ -10,6 +10,8 @@ mod operations;
 pub mod seats;
 mod vendor;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
@@ -53,6 +55,8 @@ pub struct Licence {
     pub trial: bool,
     /// The signed document it was installed from, as a compact JWS; `None` when it was granted here.
     pub document: Option<String>,
+    /// What that document says of how much it may be used, by name. A store keeps none: they are not believed by themselves.
+    pub quotas: BTreeMap<String, u64>,
     /// When it was granted.
     pub created_at: Timestamp,
 }

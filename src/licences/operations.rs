@@ -112,6 +112,7 @@ impl Operations {
                 seats: new.seats,
                 trial: new.trial,
                 document: None,
+                quotas: [].into(),
                 created_at: now,
             };
             let had = Mutex::new(None);

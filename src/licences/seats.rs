@@ -61,6 +61,7 @@ mod tests {
             seats,
             trial: false,
             document: None,
+            quotas: [].into(),
             created_at: Timestamp::from_secs(1),
         }
     }

@@ -42,6 +42,7 @@ mod tests {
             seats: None,
             trial: false,
             document: None,
+            quotas: [].into(),
             created_at: start,
         };
         let steps = [30 * DAY, 7 * DAY, DAY];

@@ -266,6 +266,7 @@ impl TestGateway {
             seats: None,
             trial: false,
             document: None,
+            quotas: [].into(),
             created_at: self.now(),
         };
         assert!(self.store.insert_licence(&licence).await.expect("stored"));

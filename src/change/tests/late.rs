@@ -180,6 +180,7 @@ async fn late(millis: u64) -> (Arc<Late>, KeyId, LicenceId) {
         seats: None,
         trial: false,
         document: None,
+        quotas: [].into(),
         created_at,
     };
     assert!(store.insert_licence(&licence).await.expect("a store"));

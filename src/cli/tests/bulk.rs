@@ -32,7 +32,7 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
     let full = line(
         "0123456789ab",
         json!({
-            "label": "ci", "groups": ["orders"], "networks": ["203.0.113.0/24"], "state": "suspended",
+            "label": "ci", "groups": ["orders"], "networks": ["203.0.113.0/24"], "plan": "ci", "state": "suspended",
             "expires_at": "2027-01-31", "created_at": "2020-01-01T00:00:00Z",
         }),
     );
@@ -49,7 +49,7 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
         json!({
             "id": "0123456789ab", "name": "kb_0123456789ab", "account": "acme", "label": "ci", "groups": ["orders"],
             "state": "suspended", "expires_at": "2027-01-31T00:00:00Z", "created_at": "2020-01-01T00:00:00Z",
-            "networks": ["203.0.113.0/24"], "last_used_at": null, "old": null,
+            "networks": ["203.0.113.0/24"], "plan": "ci", "last_used_at": null, "old": null,
         })
     );
     let again = desk.import(&lines, &["--json"]).await;

@@ -102,7 +102,7 @@ async fn keys_from_first_to_last() {
         desk.run(&format!("keys show {id} --json")).await.json(),
         json!({
             "id": id, "name": format!("kb_{id}"), "account": "acme", "label": "ci", "groups": null, "state": "active",
-            "expires_at": null, "created_at": "2026-11-01T12:00:00Z", "networks": null, "last_used_at": null, "old": null,
+            "expires_at": null, "created_at": "2026-11-01T12:00:00Z", "networks": null, "plan": null, "last_used_at": null, "old": null,
         })
     );
     let narrowed = desk.run(&format!("keys set-groups kb_{id} --group orders")).await;
@@ -186,6 +186,22 @@ async fn a_key_is_rolled_and_its_old_secret_ended() {
         (suspended.exit, suspended.err),
         (Exit::Failed, format!("error: key {id} is suspended; resume it first\nhint: keybearer keys resume {id}\n"))
     );
+}
+
+#[tokio::test]
+async fn a_key_is_bound_by_a_plan_of_its_own() {
+    let (desk, _) = Desk::furnished().await;
+    let created = desk.run("keys create acme --plan ci --json").await.json();
+    assert_eq!(created["key"]["plan"], "ci");
+    let id = created["key"]["id"].as_str().expect("an id").to_owned();
+    let same = desk.run(&format!("keys set-plan {id} ci")).await;
+    assert_eq!(same.err, format!("nothing changed: key kb_{id}: that is its plan already\n"));
+    let other = desk.run(&format!("keys set-plan {id} slow")).await;
+    assert_eq!(other.err, format!("key kb_{id}: bound by plan \"slow\"; its tokens issued so far are dead\n"));
+    let none = desk.run(&format!("keys set-plan {id} --none")).await;
+    assert_eq!(none.err, format!("key kb_{id}: no plan of its own; no token was revoked\n"));
+    assert_eq!(desk.run(&format!("keys set-plan {id} Ci")).await.exit, Exit::Misuse);
+    assert_eq!(desk.run(&format!("keys set-plan {id}")).await.exit, Exit::Misuse);
 }
 
 #[tokio::test]

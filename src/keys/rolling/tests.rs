@@ -42,7 +42,7 @@ impl Office {
         };
         assert!(store.insert_account(&record).await.expect("a store"));
         let keys = Operations::new(store.clone(), store.clone(), store.clone(), clock.clone(), KeyPrefix::default());
-        let new = NewKey { account, label: String::new(), groups: None, expires_at, networks: None };
+        let new = NewKey { account, label: String::new(), groups: None, expires_at, networks: None, plan: None };
         let (_, key) = keys.create(new, plain).await.expect("a key");
         Self { store, clock, keys, id: key.id }
     }

@@ -25,7 +25,7 @@ fn document() -> Document {
         groups: groups(&["orders"]),
         plan: "gold".into(),
         seats: Some(2),
-        quotas: std::collections::BTreeMap::new(),
+        quotas: [("requests_per_month".to_owned(), 7)].into(),
     }
 }
 
@@ -41,6 +41,7 @@ fn row(document: &Document, key: &VendorKey) -> Licence {
         seats: document.seats,
         trial: false,
         document: Some(document.sign(key).expect("a document")),
+        quotas: document.quotas.clone(),
         created_at: START,
     }
 }

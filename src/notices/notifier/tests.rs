@@ -66,6 +66,7 @@ impl Scene {
             seats: None,
             trial: true,
             document: None,
+            quotas: [].into(),
             created_at,
         };
         assert!(store.insert_licence(&licence).await.expect("a store"));

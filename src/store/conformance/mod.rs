@@ -161,6 +161,7 @@ fn licence(id: char, of: &str) -> Licence {
         seats: None,
         trial: false,
         document: None,
+        quotas: [].into(),
         created_at: at(1),
     }
 }

@@ -91,6 +91,7 @@ pub(crate) async fn an_old_half_is_kept_and_found_when_it_ends(bench: Bench) {
     for (id, half) in &halves {
         let full = Key {
             networks: Some("203.0.113.0/24 2001:db8::/48".parse().expect("networks")),
+            plan: Some("gold".parse().expect("a plan")),
             used_at: Some(at(60)),
             previous: Some(half.clone()),
             ..key(*id, "acme")
@@ -106,7 +107,7 @@ pub(crate) async fn an_old_half_is_kept_and_found_when_it_ends(bench: Bench) {
 
     // Every field of it can change, and go.
     for previous in [Some(old(None, End::At(at(7)))), Some(old(Some("$x"), End::AfterFirstUse(Duration::ZERO))), None] {
-        let wanted = Key { previous, networks: None, used_at: None, ..key('b', "acme") };
+        let wanted = Key { previous, networks: None, plan: None, used_at: None, ..key('b', "acme") };
         let done = store.update_key(&wanted.id, &|_| Update::Write(wanted.clone(), Cut::No)).await;
         assert_eq!(done.expect("an update"), Updated::Done(wanted.clone()));
         assert_eq!(bench.other.key(&wanted.id).await.expect("a read"), Some(wanted));
@@ -214,6 +215,7 @@ pub(crate) async fn licences_keep_every_field(bench: Bench) {
             seats: Some(u32::MAX),
             trial: true,
             document: Some("a.b.c".to_owned()),
+            quotas: [].into(),
             created_at: Timestamp::from_millis(66),
             ..licence(id, "acme")
         };
@@ -229,6 +231,7 @@ pub(crate) async fn licences_keep_every_field(bench: Bench) {
             seats: None,
             trial: false,
             document: None,
+            quotas: [].into(),
             ..full
         };
         let updated = bench.store.update_licence(&other.id, &|_| Update::Write(other.clone(), Cut::No)).await;

@@ -34,6 +34,7 @@ impl Stored for Key {
             expires_at: columns.maybe_time("expires_at")?,
             created_at: columns.time("created_at")?,
             networks: columns.get::<Option<&str>>("networks")?.map(|_| columns.parsed("networks")).transpose()?,
+            plan: columns.get::<Option<&str>>("plan")?.map(|_| columns.parsed("plan")).transpose()?,
             used_at: columns.maybe_time("used_at")?,
             previous: previous(&columns)?,
         })
@@ -76,6 +77,7 @@ fn bind_changing(query: Sql, key: &Key) -> Sql {
         .bind(grace)
         .bind(half.and_then(Half::ends_at).map(millis))
         .bind(half.and_then(|half| half.used_at).map(millis))
+        .bind(key.plan.as_ref().map(|plan| plan.as_str().to_owned()))
 }
 
 /// So many keys are stamped in one transaction: others that write need not wait for all.
@@ -85,7 +87,7 @@ impl Replaced for Key {
     fn replace(&self) -> Sql {
         let update = sql("UPDATE keys SET label = $2, hash = $3, groups = $4, state = $5, expires_at = $6, \
                           networks = $7, used_at = $8, rolled_at = $9, old_hash = $10, old_grace = $11, \
-                          old_ends_at = $12, old_used_at = $13 WHERE id = $1");
+                          old_ends_at = $12, old_used_at = $13, plan = $14 WHERE id = $1");
         bind_changing(update.bind(self.id.as_str()), self)
     }
 }
@@ -94,8 +96,8 @@ impl Replaced for Key {
 fn insert(key: &Key) -> Sql {
     let insert =
         sql("INSERT INTO keys (id, label, hash, groups, state, expires_at, networks, used_at, rolled_at, old_hash, \
-                      old_grace, old_ends_at, old_used_at, account, created_at) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                      old_grace, old_ends_at, old_used_at, plan, account, created_at) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
                       ON CONFLICT (id) DO NOTHING");
     bind_changing(insert.bind(key.id.as_str()), key).bind(key.account.as_str()).bind(millis(key.created_at))
 }

@@ -31,6 +31,7 @@ impl Stored for Licence {
             seats: columns.get("seats")?,
             trial: columns.get("trial")?,
             document: columns.get("document")?,
+            quotas: [].into(),
             created_at: columns.time("created_at")?,
         })
     }

@@ -65,6 +65,7 @@ async fn a_licence_begins_at_its_start() {
         seats: None,
         trial: false,
         document: None,
+        quotas: [].into(),
         created_at: gateway.now(),
     };
     assert!(gateway.store.insert_licence(&licence).await.expect("stored"));
