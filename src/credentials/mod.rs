@@ -6,7 +6,9 @@ mod basic;
 mod defence;
 mod foreign;
 mod hash;
+mod memory;
 mod pool;
+mod record;
 mod standing;
 mod verify;
 

@@ -7,97 +7,30 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use aws_lc_rs::hmac;
-use dashmap::DashMap;
-use subtle::ConstantTimeEq;
+use arc_swap::ArcSwap;
 
 use super::defence::{Defence, Refused, Turn, User};
+use super::memory::{Epoch, Mac, Memory, Proven};
+use super::record::{Credential, Record, Records, WhichSecret};
 use super::standing::{GroupLives, Reach, Standing};
 use super::{Busy, HashError, HashPool, Match, Outcome, PasswordHash, Presented, Reason, Settings};
 use crate::accounts::{Account, AccountStore};
-use crate::client_addr::{self, Networks};
+use crate::client_addr;
 use crate::clock::{Clock, Timestamp};
 use crate::groups::{GroupStore, demo};
-use crate::ids::{AccountName, Groups, KeyId, PlanId};
+use crate::ids::{AccountName, KeyId, PlanId};
 use crate::keys::{ApiKey, End, Half, Key, KeyPrefix, KeyStore, Uses, first_used};
 use crate::licences::{Documents, LicenceStore};
 use crate::limits::Rate;
 use crate::persist::{self, Cut, Update};
-use crate::random;
 use crate::revocations::{Change, Revocations};
 use crate::secret::Secret;
 use crate::tokens::{Client, Deprecated, Grant, Terms};
 
 /// How long memory may go unconfirmed by the store before it is asked only when the store does not answer.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-
-type Mac = [u8; 32];
-
-/// Which credential: a key by its id, or an account's password.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Credential {
-    Key(KeyId),
-    Password(AccountName),
-}
-
-impl std::fmt::Display for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Key(id) => write!(f, "key {id}"),
-            Self::Password(name) => write!(f, "password of {name}"),
-        }
-    }
-}
-
-/// What the store says a credential must match, and what it is limited to.
-#[derive(Clone)]
-struct Record {
-    hash: PasswordHash,
-    account: AccountName,
-    only: Option<Groups>,
-    ends_at: Option<Timestamp>,
-    networks: Option<Networks>,
-    plan: Option<PlanId>,
-    /// When the key was last rolled, if it was.
-    rolled_at: Option<Timestamp>,
-    secret: WhichSecret,
-}
-
-/// Which of a credential's secrets a record is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WhichSecret {
-    /// The present one.
-    Present,
-    /// The present one, and its first use sets the end of the old one.
-    Unused,
-    /// The old one of a key that was rolled.
-    Old(End),
-}
-
-/// All that a credential may match now: the present secret, and the old one as long as it works.
-struct Records {
-    present: Record,
-    old: Option<Record>,
-}
-
-impl Records {
-    /// The one with this hash.
-    fn with_hash(self, hash: &PasswordHash) -> Option<Record> {
-        [Some(self.present), self.old].into_iter().flatten().find(|record| record.hash == *hash)
-    }
-}
-
-/// A credential that was right when it was last looked at.
-#[derive(Clone)]
-struct Proven {
-    mac: Mac,
-    record: Record,
-    read_at: Timestamp,
-}
 
 /// Where records are read.
 #[derive(Clone)]
@@ -114,26 +47,15 @@ pub struct Stores {
 
 /// Verifies credentials; see the module.
 pub struct Verifier {
-    settings: Settings,
     prefix: KeyPrefix,
     demo_is_open: bool,
     stores: Stores,
     clock: Arc<dyn Clock>,
     revocations: Arc<Revocations>,
     pool: HashPool,
-    mac_key: hmac::Key,
-    proven: DashMap<Credential, Proven>,
-    /// The same of old secrets of keys that were rolled. They are apart, so that two callers with either do not drive each
-    /// other out.
-    proven_old: DashMap<KeyId, Proven>,
+    memory: Memory,
     /// When keys were last used.
     uses: Uses,
-    standings: DashMap<AccountName, Arc<Standing>>,
-    lives: ArcSwapOption<GroupLives>,
-    /// Moves when anything is forgotten: what was read before must not be remembered after.
-    epoch: AtomicU64,
-    /// When memory was last known to agree with the store, in milliseconds.
-    synced_at: AtomicU64,
     defence: Defence,
     documents: Arc<Documents>,
     /// The plans there are.
@@ -142,7 +64,7 @@ pub struct Verifier {
 
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verifier").field("proven", &self.proven.len()).finish_non_exhaustive()
+        f.debug_struct("Verifier").field("remembered", &self.memory.len()).finish_non_exhaustive()
     }
 }
 
@@ -213,16 +135,9 @@ impl Verifier {
             demo_is_open,
             stores,
             revocations,
-            mac_key: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()),
-            proven: DashMap::new(),
-            proven_old: DashMap::new(),
+            memory: Memory::new(settings, clock.now()),
             uses: Uses::default(),
-            standings: DashMap::new(),
-            lives: ArcSwapOption::empty(),
-            epoch: AtomicU64::new(0),
-            synced_at: AtomicU64::new(clock.now().millis()),
             defence: Defence::new(settings),
-            settings: settings.clone(),
             clock,
             documents: Arc::default(),
             plans: ArcSwap::default(),
@@ -257,8 +172,8 @@ impl Verifier {
             otherwise => (secret, otherwise),
         };
         let user = match &credential {
-            Credential::Key(_) => self.mac(secret.expose().as_bytes()),
-            Credential::Password(name) => self.mac(name.as_str().as_bytes()),
+            Credential::Key(_) => self.memory.mac(secret.expose().as_bytes()),
+            Credential::Password(name) => self.memory.mac(name.as_str().as_bytes()),
         };
         let mut login = Login { from, user, turn: None };
         let mut ended = self.attempt(&mut login, &credential, secret, address).await;
@@ -311,7 +226,7 @@ impl Verifier {
         secret: Secret<String>,
         address: IpAddr,
     ) -> Result<Grant, Stop> {
-        let mac = self.mac(secret.expose().as_bytes());
+        let mac = self.memory.mac(secret.expose().as_bytes());
         // A revocation may arrive while the records are read. It is rare, and then they are read once more.
         for _ in 0..4 {
             let generation = self.revocations.generation();
@@ -326,7 +241,7 @@ impl Verifier {
     }
 
     fn is_remembered(&self, credential: &Credential, secret: &Secret<String>) -> bool {
-        self.proof(credential, &self.mac(secret.expose().as_bytes())).is_some()
+        self.memory.proof(credential, &self.memory.mac(secret.expose().as_bytes())).is_some()
     }
 
     /// The demo key is published, so it is compared and not hashed; it reaches the Demo group and nothing else.
@@ -354,7 +269,7 @@ impl Verifier {
 
     /// A user-id that no account can have costs what a wrong password costs.
     async fn reject_unknown(&self, user_id: &str, password: Secret<String>, from: IpAddr) -> Outcome {
-        let turn = match self.turn(from, self.mac(user_id.as_bytes())).await {
+        let turn = match self.turn(from, self.memory.mac(user_id.as_bytes())).await {
             Ok(turn) => turn,
             Err(Refused::Throttled(wait)) => return Outcome::Throttled(wait),
             Err(Refused::Busy) => return Outcome::Busy,
@@ -384,14 +299,8 @@ impl Verifier {
         }
     }
 
-    fn mac(&self, secret: &[u8]) -> Mac {
-        let mut mac = [0; 32];
-        mac.copy_from_slice(hmac::sign(&self.mac_key, secret).as_ref());
-        mac
-    }
-
     async fn grant<'a>(self: &'a Arc<Self>, login: &mut Login<'a>, attempt: &Arc<Attempt>) -> Result<Grant, Stop> {
-        let synced_at = Timestamp::from_millis(self.synced_at.load(Ordering::Acquire));
+        let synced_at = self.memory.synced_at();
         // Memory that the store has not confirmed for a while is asked only when the store does not answer.
         // A clock that was set back says nothing about how old memory is.
         let trusted = attempt.began_at >= synced_at && attempt.began_at.since(synced_at) <= TRUSTED_FOR;
@@ -458,53 +367,30 @@ impl Verifier {
         match first_used(&*self.stores.keys, &*self.clock, id).await {
             Ok(_) => {
                 tracing::info!(key.id = %id, "the new secret of a rolled key is in use: the grace of the old one has begun");
-                // The feed will say it too. Until then it need not be written at every use.
-                if let Some(mut proven) = self.proven.get_mut(&attempt.credential)
-                    && proven.mac == attempt.mac
-                {
-                    proven.record.secret = WhichSecret::Present;
-                }
-                self.proven_old.remove(id);
+                self.memory.first_use_is_written(id, &attempt.mac);
             }
             Err(error) => tracing::warn!(error = %error, key.id = %id, "the grace of a rolled key could not be begun"),
         }
     }
 
-    /// A proof of this very secret, if it is remembered.
-    fn proof(&self, credential: &Credential, mac: &Mac) -> Option<Proven> {
-        let is_it = |proven: &Proven| bool::from(proven.mac.ct_eq(mac));
-        let present = self.proven.get(credential).filter(|proven| is_it(proven)).map(|proven| proven.clone());
-        present.or_else(|| match credential {
-            Credential::Key(id) => self.proven_old.get(id).filter(|proven| is_it(proven)).map(|proven| proven.clone()),
-            Credential::Password(_) => None,
-        })
-    }
-
-    fn drop_proof(&self, attempt: &Attempt) {
-        self.proven.remove_if(&attempt.credential, |_, proven| proven.mac == attempt.mac);
-        if let Credential::Key(id) = &attempt.credential {
-            self.proven_old.remove_if(id, |_, proven| proven.mac == attempt.mac);
-        }
-    }
-
     /// The record of a credential that was proven before, and whether it was read from the store just now.
     async fn remembered(&self, attempt: &Attempt, trusted: bool) -> Result<Option<(Record, bool)>, Stop> {
-        let Some(proven) = self.proof(&attempt.credential, &attempt.mac) else { return Ok(None) };
+        let Some(proven) = self.memory.proof(&attempt.credential, &attempt.mac) else { return Ok(None) };
         let now = attempt.began_at;
-        if trusted && now.since(proven.read_at) < self.settings.cache_ttl {
+        if trusted && self.memory.is_fresh(proven.read_at, now) {
             // The store need not be asked what the clock can tell.
             if proven.record.ends_at.is_some_and(|end| now >= end) {
                 return Err(Stop::Rejected(Reason::KeyNotLive));
             }
             return Ok(Some((proven.record, false)));
         }
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.memory.epoch();
         match self.records(&attempt.credential, now).await {
             Ok(records) => {
                 // What was the present secret may be the old one by now.
                 let record = records.with_hash(&proven.record.hash);
                 if record.as_ref().is_none_or(|record| record.secret != proven.record.secret) {
-                    self.drop_proof(attempt);
+                    self.memory.drop_proof(&attempt.credential, &attempt.mac);
                 }
                 if let Some(record) = &record {
                     self.remember(attempt, record.clone(), epoch);
@@ -516,7 +402,7 @@ impl Verifier {
                 Ok(Some((proven.record, false)))
             }
             Err(stop) => {
-                self.drop_proof(attempt);
+                self.memory.drop_proof(&attempt.credential, &attempt.mac);
                 Err(stop)
             }
         }
@@ -528,7 +414,7 @@ impl Verifier {
             None => Some(self.defence.place(login.from, login.user, self.clock.now()).await?),
             Some(_) => None,
         };
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.memory.epoch();
         let records = self.records(&attempt.credential, attempt.began_at).await;
         if let Ok(Records { present, old }) = &records
             && let Some(known) = self.proven_of(attempt, [Some(present), old.as_ref()])
@@ -592,7 +478,7 @@ impl Verifier {
 
     /// Which of these the very credential is remembered for, by the hash that the store has now.
     fn proven_of<'r>(&self, attempt: &Attempt, records: [Option<&'r Record>; 2]) -> Option<&'r Record> {
-        let proven = self.proof(&attempt.credential, &attempt.mac)?;
+        let proven = self.memory.proof(&attempt.credential, &attempt.mac)?;
         records.into_iter().flatten().find(|record| record.hash == proven.record.hash)
     }
 
@@ -628,35 +514,9 @@ impl Verifier {
         }
     }
 
-    /// Remembers a proof, unless something was forgotten since its record was read.
-    fn remember(&self, attempt: &Attempt, record: Record, epoch: u64) {
-        if self.remembered_credentials() >= self.settings.cache_size {
-            self.shrink(attempt.began_at);
-        }
-        // Under the entry's lock: whoever forgets has moved the epoch before it removes, so that what is stale is either not
-        // put in or taken out, and nobody sees it in between.
+    fn remember(&self, attempt: &Attempt, record: Record, epoch: Epoch) {
         let proven = Proven { mac: attempt.mac, record, read_at: attempt.began_at };
-        if let (WhichSecret::Old(_), Credential::Key(id)) = (proven.record.secret, &attempt.credential) {
-            let entry = self.proven_old.entry(*id);
-            if self.epoch.load(Ordering::Acquire) == epoch {
-                entry.insert(proven);
-            }
-            return;
-        }
-        let entry = self.proven.entry(attempt.credential.clone());
-        if self.epoch.load(Ordering::Acquire) == epoch {
-            entry.insert(proven);
-        }
-    }
-
-    /// Makes room: first what is old, then one in eight of the rest.
-    fn shrink(&self, now: Timestamp) {
-        self.proven.retain(|_, proven| now.since(proven.read_at) < self.settings.cache_ttl);
-        self.proven_old.retain(|_, proven| now.since(proven.read_at) < self.settings.cache_ttl);
-        if self.remembered_credentials() >= self.settings.cache_size {
-            self.proven.retain(|_, proven| proven.mac[0] & 7 != 0);
-            self.proven_old.retain(|_, proven| proven.mac[0] & 7 != 0);
-        }
+        self.memory.remember(&attempt.credential, proven, epoch);
     }
 
     /// What the store says a credential must match now.
@@ -667,37 +527,26 @@ impl Verifier {
                 if !key.is_live(now) {
                     return Err(Stop::Rejected(Reason::KeyNotLive));
                 }
-                Ok(records_of(key, now))
+                Ok(Records::of_key(key, now))
             }
             Credential::Password(name) => {
                 let account = self.stores.accounts.account(name).await?;
                 let account = account.ok_or(Stop::Rejected(Reason::UnknownAccount))?;
-                let hash = account.password.ok_or(Stop::Rejected(Reason::NoPassword))?;
-                let present = Record {
-                    hash,
-                    account: account.name,
-                    only: None,
-                    ends_at: None,
-                    networks: None,
-                    plan: None,
-                    rolled_at: None,
-                    secret: WhichSecret::Present,
-                };
-                Ok(Records { present, old: None })
+                Records::of_password(account).ok_or(Stop::Rejected(Reason::NoPassword))
             }
         }
     }
 
     /// An account with its licences, and whether it was read from the store just now.
     async fn standing(&self, name: &AccountName, now: Timestamp, trusted: bool) -> Result<(Arc<Standing>, bool), Stop> {
-        let held = self.standings.get(name).map(|found| Arc::clone(&found));
+        let held = self.memory.standing(name);
         if let Some(held) = &held
             && trusted
-            && now.since(held.read_at) < self.settings.cache_ttl
+            && self.memory.is_fresh(held.read_at, now)
         {
             return Ok((Arc::clone(held), false));
         }
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.memory.epoch();
         let read = async {
             let account = self.stores.accounts.account(name).await?;
             let licences = self.documents.believed(self.stores.licences.licences(Some(name)).await?);
@@ -707,16 +556,7 @@ impl Verifier {
             (Ok(None), _) => Err(Stop::Rejected(Reason::UnknownAccount)),
             (Ok(Some(standing)), _) => {
                 let standing = Arc::new(standing);
-                if self.standings.len() >= self.settings.cache_size {
-                    self.standings.retain(|_, held| now.since(held.read_at) < self.settings.cache_ttl);
-                }
-                if self.standings.len() < self.settings.cache_size {
-                    // As in `remember`.
-                    let entry = self.standings.entry(name.clone());
-                    if self.epoch.load(Ordering::Acquire) == epoch {
-                        entry.insert(Arc::clone(&standing));
-                    }
-                }
+                self.memory.remember_standing(name, &standing, epoch);
                 Ok((standing, true))
             }
             (Err(_), Some(held)) => Ok((held, false)),
@@ -726,21 +566,18 @@ impl Verifier {
 
     /// All groups with the token lives they allow, and whether they were read from the store just now.
     async fn lives(&self, trusted: bool) -> Result<(Arc<GroupLives>, bool), Stop> {
-        let held = self.lives.load_full();
+        let held = self.memory.lives();
         if let Some(held) = &held
             && trusted
         {
             return Ok((Arc::clone(held), false));
         }
-        let epoch = self.epoch.load(Ordering::Acquire);
+        let epoch = self.memory.epoch();
         match (self.stores.groups.groups().await, held) {
             (Ok(groups), _) => {
                 let lives: GroupLives = groups.into_iter().map(|group| (group.id, group.token_lifetime)).collect();
                 let lives = Arc::new(lives);
-                self.lives.store(Some(Arc::clone(&lives)));
-                if self.epoch.load(Ordering::Acquire) != epoch {
-                    self.lives.store(None);
-                }
+                self.memory.remember_lives(&lives, epoch);
                 Ok((lives, true))
             }
             (Err(_), Some(held)) => Ok((held, false)),
@@ -752,43 +589,22 @@ impl Verifier {
     /// are put into force: a verification that took a record from memory before this call notices the revocation after it
     /// and starts again, or its token bears an `iat` that the revocation covers.
     pub fn forget(&self, changes: &[Change]) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        for change in changes {
-            match change {
-                Change::Key(id) => {
-                    self.proven.remove(&Credential::Key(*id));
-                    self.proven_old.remove(id);
-                }
-                Change::Account(name) => {
-                    self.proven.remove(&Credential::Password(name.clone()));
-                    self.standings.remove(name);
-                }
-                Change::Licence(account) => {
-                    self.standings.remove(account);
-                }
-                Change::Group(_) => self.lives.store(None),
-                Change::SigningKeys | Change::Revoked(_) => {}
-            }
-        }
+        self.memory.forget(changes);
     }
 
     /// Forgets everything.
     pub fn forget_all(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.proven.clear();
-        self.proven_old.clear();
-        self.standings.clear();
-        self.lives.store(None);
+        self.memory.forget_all();
     }
 
     /// Says that memory agreed with the store at `at`: every change until then was forgotten and put into force.
     pub fn synced(&self, at: Timestamp) {
-        self.synced_at.store(at.millis(), Ordering::Release);
+        self.memory.synced(at);
     }
 
     /// When memory last agreed with the store.
     pub fn synced_at(&self) -> Timestamp {
-        Timestamp::from_millis(self.synced_at.load(Ordering::Acquire))
+        self.memory.synced_at()
     }
 
     /// Puts other plans into force, for grants from now on: what bounds a grant's use is told to be one of these.
@@ -808,7 +624,7 @@ impl Verifier {
 
     /// How many credentials are remembered.
     pub fn remembered_credentials(&self) -> usize {
-        self.proven.len() + self.proven_old.len()
+        self.memory.len()
     }
 
     /// Hashes a new secret, by the same threads and behind the same queue as all that is verified.
@@ -828,27 +644,4 @@ impl Verifier {
 /// Whether a rejection counts as a guess at its user-id.
 fn is_guess(reason: Reason) -> bool {
     matches!(reason, Reason::WrongSecret | Reason::UnknownAccount | Reason::NoPassword)
-}
-
-/// What a key that is live may match.
-fn records_of(key: Key, now: Timestamp) -> Records {
-    let old_ends_at = key.old_ends_at();
-    let rolled_at = key.previous.as_ref().map(|half| half.rolled_at);
-    let live = key.previous.filter(|half| half.is_live(now));
-    let is_unused = live.as_ref().is_some_and(|half| matches!(half.end, End::AfterFirstUse(_)));
-    let present = Record {
-        hash: key.hash,
-        account: key.account,
-        only: key.groups,
-        ends_at: key.expires_at,
-        networks: key.networks,
-        plan: key.plan,
-        rolled_at,
-        secret: if is_unused { WhichSecret::Unused } else { WhichSecret::Present },
-    };
-    let old = live.and_then(|half| {
-        let secret = WhichSecret::Old(half.end);
-        Some(Record { hash: half.hash?, ends_at: old_ends_at.or(key.expires_at), secret, ..present.clone() })
-    });
-    Records { present, old }
 }
