@@ -20,12 +20,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use crate::access::Permit;
+use crate::access::{Admission, AdmissionCell, Permit};
 use crate::client_addr::Peer;
 use crate::clock::Timestamp;
 use crate::ids::{RequestId, TokenId};
 use crate::limits;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, Violated};
 use crate::registry::Principal;
 use crate::routes::{Route, RouteTable, Target};
 use crate::secret::Secret;
@@ -57,6 +57,7 @@ pub struct Exchange {
     /// Its normalised path, where that is not as received.
     normalised: Option<Box<str>>,
     permit: OnceLock<Permit>,
+    admission: AdmissionCell,
     verdict: OnceLock<Verdict>,
     asked: OnceLock<Box<Asked>>,
     exposed: OnceLock<Secret<Vec<u8>>>,
@@ -64,6 +65,26 @@ pub struct Exchange {
     received: AtomicU64,
     /// Where it counts as usage, once it is answered; nowhere when it is not known whose it is.
     counted: OnceLock<Option<Spot>>,
+}
+
+/// A request that plans count as under way until this is dropped: with the last byte of its answer, or when it is cut off, or
+/// when its client goes away.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Exchange>);
+
+impl UnderWay {
+    /// Whether its bytes are counted.
+    pub fn counts_bytes(&self) -> bool {
+        self.0.admission().is_some_and(Admission::counts_bytes)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(admission) = self.0.admission() {
+            admission.end();
+        }
+    }
 }
 
 /// What another proxy asked about: the request that it was sent itself.
@@ -116,6 +137,7 @@ impl Exchange {
             target: head.uri.path_and_query().cloned(),
             version: head.version,
             permit: OnceLock::new(),
+            admission: AdmissionCell::new(),
             verdict: OnceLock::new(),
             asked: OnceLock::new(),
             exposed: OnceLock::new(),
@@ -143,6 +165,21 @@ impl Exchange {
     /// Access was granted. Only who has a permit can say so.
     pub fn granted(&self, permit: Permit) {
         let _ = self.permit.set(permit);
+    }
+
+    /// Plans were asked, and this is what they made of it.
+    pub fn admitted(&self, admission: Admission) {
+        let _ = self.admission.set(Box::new(admission));
+    }
+
+    /// What plans made of it, where any bounds it.
+    pub fn admission(&self) -> Option<&Admission> {
+        self.admission.get().map(|admission| &**admission)
+    }
+
+    /// To be kept for as long as it is under way, where a plan counts that.
+    pub fn under_way(self: &Arc<Self>) -> Option<UnderWay> {
+        self.admission().is_some_and(Admission::is_held).then(|| UnderWay(Arc::clone(self)))
     }
 
     /// What else the request log should know. The first word counts.
@@ -326,6 +363,12 @@ impl Refusal {
     /// Names the group that is missing and whom to ask for it.
     pub fn licence(mut self, missing_group: Option<&str>, contact: Option<&str>) -> Self {
         self.0.problem = self.0.problem.licence(missing_group, contact);
+        self
+    }
+
+    /// Names the quota that is used up.
+    pub fn violated(mut self, violated: Violated) -> Self {
+        self.0.problem = self.0.problem.violated(violated);
         self
     }
 

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod licences;
 pub mod limits;
 pub mod notices;
+pub mod plans;
 pub mod repositories;
 pub mod revocations;
 pub mod routes;

@@ -37,6 +37,8 @@ pub enum Kind {
     HttpsRequired,
     /// Too many failed attempts, or too many requests in the Demo group.
     TooManyRequests,
+    /// A plan's limit is reached.
+    QuotaExceeded,
     /// The gateway failed.
     Internal,
     /// The gateway cannot answer now.
@@ -51,7 +53,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::MalformedRequest,
         Self::CredentialsNotSpecified,
         Self::InvalidCredentials,
@@ -67,6 +69,7 @@ impl Kind {
         Self::HeadersTooLarge,
         Self::HttpsRequired,
         Self::TooManyRequests,
+        Self::QuotaExceeded,
         Self::Internal,
         Self::Unavailable,
         Self::BadGateway,
@@ -85,7 +88,7 @@ impl Kind {
             Self::RequestTimeout => 408,
             Self::Conflict => 409,
             Self::ContentTooLarge => 413,
-            Self::TooManyRequests => 429,
+            Self::TooManyRequests | Self::QuotaExceeded => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::BadGateway => 502,
@@ -113,6 +116,7 @@ impl Kind {
             Self::HeadersTooLarge => "headers-too-large",
             Self::HttpsRequired => "https-required",
             Self::TooManyRequests => "too-many-requests",
+            Self::QuotaExceeded => "quota-exceeded",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::BadGateway => "bad-gateway",
@@ -139,6 +143,7 @@ impl Kind {
             Self::HeadersTooLarge => "Header section too large",
             Self::HttpsRequired => "HTTPS required",
             Self::TooManyRequests => "Too many requests",
+            Self::QuotaExceeded => "Quota exceeded",
             Self::Internal => "Internal error",
             Self::Unavailable => "Temporarily unavailable",
             Self::BadGateway => "Bad gateway",
@@ -153,6 +158,18 @@ impl Kind {
 struct RegistryError {
     code: &'static str,
     message: String,
+}
+
+/// Which policy's quota is used up.
+#[derive(Debug, Clone, Serialize)]
+pub struct Violated {
+    /// The policies, by their names in `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+    #[serde(rename = "violated-policies")]
+    pub policies: Vec<String>,
+    /// The limit in words.
+    pub limit: String,
+    /// Who counts it together: "this gateway" or "all gateways".
+    pub scope: &'static str,
 }
 
 /// A problem details object (RFC 9457 §3).
@@ -171,6 +188,9 @@ pub struct Problem {
     /// Whom to write to for a licence (extension member, on 403 alone).
     #[serde(skip_serializing_if = "Option::is_none")]
     contact: Option<String>,
+    /// Which policy's quota is used up, and where it is counted (extension members, on 429 alone).
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    violated: Option<Violated>,
     /// The same for clients of a registry (extension member, at the token endpoint alone).
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<[RegistryError; 1]>,
@@ -187,6 +207,7 @@ impl Problem {
             instance: None,
             missing_group: None,
             contact: None,
+            violated: None,
             errors: None,
         }
     }
@@ -219,6 +240,12 @@ impl Problem {
     pub fn licence(mut self, missing_group: Option<&str>, contact: Option<&str>) -> Self {
         self.missing_group = missing_group.map(str::to_owned);
         self.contact = contact.map(str::to_owned);
+        self
+    }
+
+    /// Names the policy whose quota is used up.
+    pub fn violated(mut self, violated: Violated) -> Self {
+        self.violated = Some(violated);
         self
     }
 

@@ -21,6 +21,7 @@ const ROOMS: &[(u8, &[&str])] = &[
             "licences",
             "limits",
             "notices",
+            "plans",
             "repositories",
             "revocations",
             "routes",

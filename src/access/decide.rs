@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::futures::Notified;
 
+use super::{Exceeded, Quotas};
 use crate::clock::{Clock, Timestamp};
 use crate::groups::demo;
 use crate::ids::{GroupId, TokenId};
@@ -77,6 +78,13 @@ pub enum Denial {
         /// Whose token it is.
         session: Session,
     },
+    /// A plan's limit is reached.
+    Quota {
+        /// Which, and until when.
+        exceeded: Box<Exceeded>,
+        /// Whose token it is.
+        session: Session,
+    },
     /// Too many requests in the Demo group from one address.
     TooMany {
         /// Until there may be more.
@@ -96,6 +104,10 @@ impl Permit {
     /// Who may proceed.
     pub fn principal(&self) -> &Arc<Principal> {
         self.session.principal()
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The token's `jti`.
@@ -136,13 +148,25 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     demo_is_open: bool,
     demo: Limiter<IpAddr>,
+    quotas: Option<Arc<Quotas>>,
 }
 
 impl Gate {
     /// A gate in front of everything that is not public.
     pub fn new(registry: Arc<Registry>, verifier: Verifier, demo: &demo::Settings, clock: Arc<dyn Clock>) -> Self {
         let limiter = Limiter::new(demo.requests_per_address, MOST_DEMO_CLIENTS);
-        Self { registry, verifier, clock, demo_is_open: demo.enabled, demo: limiter }
+        Self { registry, verifier, clock, demo_is_open: demo.enabled, demo: limiter, quotas: None }
+    }
+
+    /// With plans that bound what was let through.
+    pub fn with_quotas(mut self, quotas: Arc<Quotas>) -> Self {
+        self.quotas = Some(quotas);
+        self
+    }
+
+    /// The plans that bound what was let through, if there are any.
+    pub fn quotas(&self) -> Option<&Arc<Quotas>> {
+        self.quotas.as_ref()
     }
 
     /// The clock it decides by.
@@ -271,8 +295,12 @@ impl Gate {
         self.demo.set(rate);
     }
 
-    /// Drops the demo clients that have their full allowance again.
+    /// Drops the demo clients that have their full allowance again, and what plans count no more.
     pub fn forget_clients(&self) {
-        self.demo.forget(self.clock.now());
+        let now = self.clock.now();
+        self.demo.forget(now);
+        if let Some(quotas) = &self.quotas {
+            quotas.forget(now);
+        }
     }
 }

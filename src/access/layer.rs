@@ -103,6 +103,10 @@ impl Shared {
             let detail = format!("This path answers {}.", route.allow);
             return Err(Refusal::new(Kind::MethodNotAllowed, "method_not_allowed", detail).allow(&route.allow));
         }
+        // Last of all: what is refused for another reason is not charged.
+        if let Some(permit) = exchange.permit() {
+            self.gate.charge(exchange, permit, route, exchange.client).map_err(|denial| self.refusals.of(denial))?;
+        }
         Ok(())
     }
 }

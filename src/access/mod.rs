@@ -3,18 +3,24 @@
 //! Implements the resource server's side of RFC 6750 (Bearer tokens). Proxying, forward-auth and the built-in resources
 //! all ask the same [`Gate`].
 
+mod admission;
 mod decide;
+mod fields;
 pub mod identity;
 mod layer;
 mod notices;
+mod quotas;
 mod refusals;
 
 use std::time::Duration;
 
+pub use admission::{Admission, AdmissionCell, Exceeded, Quota};
 pub use decide::{Denial, Ending, Gate, Permit, Presented};
+pub use fields::{Fields, LEGACY, RATE_LIMIT, RATE_LIMIT_POLICY};
 pub use identity::{IdentityHeaders, identity_headers};
 pub use layer::{AccessFuture, RequireAccess, RequireAccessService};
 pub use notices::{DEPRECATION, SUNSET, add_notices};
+pub use quotas::Quotas;
 pub use refusals::{Refusals, ask_for_licence};
 
 /// Settings of `[access]`.

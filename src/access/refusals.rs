@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{Denial, Settings};
+use super::{Denial, Exceeded, Settings};
 use crate::exchange::{Refusal, quotable};
 use crate::ids::GroupId;
-use crate::problem::Kind;
+use crate::problem::{Kind, Violated};
 use crate::tokens::Invalid;
 
 /// The longest URL that a challenge names: proxies that ask have small buffers for the header sections of answers.
@@ -93,6 +93,20 @@ impl Refusals {
                 Refusal::new(Kind::InsufficientScope, "insufficient_scope", detail)
                     .licence(missing, self.contact.as_deref())
                     .challenge(challenge)
+                    .of(Arc::clone(session.principal()), session.id())
+            }
+            Denial::Quota { exceeded, session } => {
+                let Exceeded { policy, limit, is_shared, wait } = *exceeded;
+                let scope = if is_shared { "all gateways" } else { "this gateway" };
+                let what = if wait.is_zero() {
+                    "Wait until one of them ends."
+                } else {
+                    "Wait as long as Retry-After says, or ask the operator for more."
+                };
+                let detail = format!("The plan allows {limit} ({policy}), and that is used up. {what}");
+                Refusal::new(Kind::QuotaExceeded, "quota_exceeded", detail)
+                    .violated(Violated { policies: vec![policy], limit, scope })
+                    .retry_after(wait)
                     .of(Arc::clone(session.principal()), session.id())
             }
             Denial::TooMany { wait, session } => {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::view::{self, KeyView};
 use super::when::{End as KeyEnd, When, show_end, show_span, show_use};
-use super::{KeyText, Session, group_set};
+use super::{KeyText, Session, group_set, plans};
 use crate::client_addr::{Network, Networks};
 use crate::clock::Timestamp;
 use crate::credentials::Hasher;
@@ -181,6 +181,9 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
         Command::Create { account, label, groups, expires, networks, plan } => {
             let expires_at = expires.map(|when| when.resolve(now));
             let networks = network_list(networks)?;
+            if let Some(plan) = &plan {
+                plans::warn_of_unknown(session, plan.as_str());
+            }
             let new = NewKey { account, label, groups: group_set(groups), expires_at, networks, plan };
             return create(session, &operations, &store, new).await;
         }
@@ -200,6 +203,9 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
             "it has no old secret that works",
         ),
         Command::SetPlan { key, plan, none: _ } => {
+            if let Some(plan) = &plan {
+                plans::warn_of_unknown(session, plan.as_str());
+            }
             let changed = operations.set_plan(&session.key_id(&key)?, plan.as_ref()).await?;
             let done = plan.map_or_else(|| "no plan of its own".to_owned(), |plan| format!("bound by plan \"{plan}\""));
             (changed, done, "that is its plan already")

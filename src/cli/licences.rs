@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::licence_documents::{IssueArgs, VendorKeyCommand};
 use super::view::{self, LicenceView, Named, show_seats};
 use super::when::{End, When, show_end, span};
-use super::{Session, group_set, licence_documents};
+use super::{Session, group_set, licence_documents, plans};
 use crate::ids::{AccountName, GroupId, LicenceId, scope};
 use crate::licences::{Documents, Licence, NewLicence, Operations, STANDARD_PLAN, Upgrade};
 
@@ -27,7 +27,7 @@ pub(super) enum Command {
         /// A group it grants; may be given several times.
         #[arg(long = "group", value_name = "GROUP", required = true)]
         groups: Vec<GroupId>,
-        /// The name of a plan, for your own records.
+        /// The name of a plan: one of [[plans]] bounds what may be used, any other is for your own records.
         #[arg(long, default_value = STANDARD_PLAN)]
         plan: String,
         /// When it begins: a date, an instant, or a span such as 7d; now when not given.
@@ -85,7 +85,7 @@ pub(super) enum Command {
     Upgrade {
         /// Its id.
         id: LicenceId,
-        /// The name of a plan.
+        /// The name of a plan; it holds from the next tokens on.
         #[arg(long, group = "to")]
         plan: Option<String>,
         /// A group it grants from now on; may be given several times.
@@ -175,6 +175,7 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
     let now = session.now();
     let (changed, done, already) = match command {
         Command::Grant { account, groups, plan, starts, ends, seats, trial, again } => {
+            look_at_plan(session, &plan);
             let starts_at = starts.map(|when| when.resolve(now));
             let new = NewLicence {
                 account,
@@ -223,6 +224,9 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
             (changed, done, "that is its end already")
         }
         Command::Upgrade { id, plan, groups, seats, ends } => {
+            if let Some(plan) = &plan {
+                look_at_plan(session, plan);
+            }
             let to = Upgrade {
                 plan,
                 groups: group_set(groups),
@@ -260,6 +264,13 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
         &format!("licence {id}: {already}"),
         &format!("the tokens of account \"{account}\" issued so far, by password and by all its keys,"),
     )
+}
+
+/// A name may be for the operator's own records. Where there are plans, one that is none of them is likely to be mistyped.
+fn look_at_plan(session: &mut Session<'_, '_>, plan: &str) {
+    if !session.config.plans.is_empty() && plan != STANDARD_PLAN {
+        plans::warn_of_unknown(session, plan);
+    }
 }
 
 async fn list(

@@ -17,6 +17,7 @@ mod licence_documents;
 mod licences;
 mod output;
 mod password;
+mod plans;
 mod private_file;
 mod scrub;
 mod serve;
@@ -142,6 +143,9 @@ enum Command {
     /// Groups of resources, which licences grant.
     #[command(subcommand)]
     Groups(groups::Command),
+    /// Plans: how much licences, keys and routes allow.
+    #[command(subcommand)]
+    Plans(plans::Command),
     /// Tokens that are out: revoke them before their time.
     #[command(subcommand)]
     Tokens(tokens::Command),
@@ -215,6 +219,7 @@ async fn dispatch(session: &mut Session<'_, '_>, command: Command) -> Result<Exi
         Command::Keys(command) => keys::run(session, command).await?,
         Command::Licences(command) => licences::run(session, command).await?,
         Command::Groups(command) => groups::run(session, command).await?,
+        Command::Plans(command) => plans::run(session, &command)?,
         Command::Tokens(command) => tokens::run(session, command).await?,
         Command::SigningKeys(command) => signing_keys::run(session, command).await?,
         Command::Usage(args) => usage::run(session, args).await?,

@@ -10,6 +10,7 @@ mod checks;
 mod claims;
 mod domain;
 mod faults;
+mod plans;
 mod reader;
 mod repositories;
 mod route_checks;
@@ -29,6 +30,7 @@ pub use faults::{Fault, Faults, Origin};
 
 use self::reader::{Reader, position};
 use crate::keys::KeyPrefix;
+use crate::plans as room;
 use crate::proxy::upstream::UpstreamSettings;
 use crate::{
     access, credentials, forward_auth, groups::demo, licences, notices, routes, server, signing, telemetry, tls,
@@ -80,6 +82,10 @@ pub struct Config {
     pub webhook: Option<webhook::Settings>,
     /// `[usage]`
     pub usage: usage::Settings,
+    /// `[quotas]`
+    pub quotas: room::Settings,
+    /// `[[plans]]`
+    pub plans: Vec<room::Plan>,
     /// `[forward_auth]`, where other proxies may ask.
     pub forward_auth: Option<forward_auth::Settings>,
     /// `[image_registry]` and `[[repositories]]`
@@ -109,6 +115,8 @@ impl Default for Config {
             notices: notices::Settings::default(),
             webhook: None,
             usage: usage::Settings::default(),
+            quotas: room::Settings::default(),
+            plans: vec![],
             forward_auth: None,
             image_registry: None,
             upstreams: vec![],
@@ -172,7 +180,7 @@ impl Config {
         let mut config = Self::default();
         let mut lists = sections::Lists::default();
         reader.root(table, |root| lists = sections::read(root, &mut config));
-        let sections::Lists { registry, repositories, claims, upstreams, routes } = lists;
+        let sections::Lists { registry, repositories, claims, upstreams, plans, routes } = lists;
         let Overrides { data_dir, listen, admin_listen } = overrides.clone();
         if let Some(folder) = data_dir {
             config.data_dir = folder;
@@ -195,11 +203,13 @@ impl Config {
                 repositories::check(&registry, &repositories, &config, reader);
                 upstreams::check(&upstreams, reader);
                 let ids: Vec<_> = upstreams.iter().filter_map(|upstream| upstream.id.clone()).collect();
+                plans::check(&plans, routes.as_deref().unwrap_or_default(), &config.demo, reader);
                 route_checks::routes(routes.as_deref().unwrap_or_default(), &ids, reader);
             }
         }
         config.tokens.claims = claims::settled(claims);
         config.image_registry = repositories::settled(registry, repositories);
+        config.plans = plans::settled(plans);
         config.upstreams = upstreams::settled(upstreams);
         if let Some(routes) = routes {
             config.routes = routing::settled(routes);

@@ -114,7 +114,7 @@ impl<'i> Reader<'i> {
         let in_environment = matches!(unknown.origin, Origin::Environment(_));
         let spell = |path: &str| if in_environment { variable(path) } else { format!("{:?}", split(path).1) };
         let inside = format!("{}.", unknown.path);
-        let list = ["claims", "repositories", "routes", "upstreams"]
+        let list = ["claims", "plans", "repositories", "routes", "upstreams"]
             .into_iter()
             .find(|list| key == *list || unknown.path.strip_prefix(list).is_some_and(|rest| rest.starts_with('.')));
         if let (true, Some(list)) = (in_environment, list) {

@@ -7,7 +7,7 @@ use super::domain::{host_pattern, method, network, pattern, plain_path};
 use super::reader::Section;
 use super::values::{Given, HOUR, Read, address, boolean, duration, one_of, parsed, path, size};
 use crate::forward_auth;
-use crate::ids::{GroupId, RouteId, UpstreamId};
+use crate::ids::{GroupId, PlanId, RouteId, UpstreamId};
 use crate::routes::{Destination, Forwarding, HostPattern, Pattern, Resource, Rewrite, RouteSettings, TokenEnd};
 
 /// A route as far as it could be read, so that what is sound in it can still be compared with the others.
@@ -19,6 +19,7 @@ pub(super) struct Route {
     pub methods: Vec<String>,
     pub upstream: Option<UpstreamId>,
     pub strip_prefix: Option<String>,
+    pub plan: Option<PlanId>,
     groups: Vec<GroupId>,
     all_groups: bool,
     resource: Option<Resource>,
@@ -62,6 +63,7 @@ pub(super) fn read_route(section: &mut Section) -> Route {
     section.list("methods", &mut route.methods, method);
     section.list("groups", &mut route.groups, parsed("a group", "[\"orders\"]"));
     section.read("groups_match", &mut route.all_groups, one_of(MATCHES, "\"any\""));
+    section.read_some("plan", &mut route.plan, parsed("a plan's id", "\"pro\""));
     section.read_some("resource", &mut route.resource, one_of(RESOURCES, "\"echo\""));
     section.read_some("upstream", &mut route.upstream, parsed("an upstream id", "\"orders\""));
     section.read("forward_auth", &mut route.forward_auth, boolean);
@@ -152,8 +154,8 @@ fn settle(route: Route) -> Option<RouteSettings> {
         (None, None, true) => Destination::External,
         (None, None, false) => return None,
     };
-    let Route { hosts, methods, groups, all_groups, .. } = route;
-    Some(RouteSettings { id: route.id?, hosts, path: route.path?, methods, groups, all_groups, destination })
+    let Route { hosts, methods, groups, all_groups, plan, .. } = route;
+    Some(RouteSettings { id: route.id?, hosts, path: route.path?, methods, groups, all_groups, destination, plan })
 }
 
 /// A prefix; the root is none.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::claims::{Claim, read_claim};
 use super::domain::{host_name, issuer, log_filter, network, realm};
+use super::plans::{PlanSection, read_plan, read_quotas};
 use super::reader::Section;
 use super::repositories::{Registry, Repository, read_registry, read_repository};
 use super::routing::{Route, read_forward_auth, read_route};
@@ -27,6 +28,7 @@ pub(super) struct Lists {
     pub repositories: Vec<Repository>,
     pub claims: Vec<Claim>,
     pub upstreams: Vec<Upstream>,
+    pub plans: Vec<PlanSection>,
     /// `None` when no list was given.
     pub routes: Option<Vec<Route>>,
 }
@@ -50,6 +52,8 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
         notices,
         webhook,
         usage,
+        quotas,
+        plans: _,
         forward_auth,
         image_registry: _,
         upstreams: _,
@@ -74,15 +78,18 @@ pub(super) fn read(root: &mut Section, config: &mut Config) -> Lists {
     });
     root.section("notices", |section| read_notices(section, notices, webhook));
     root.section("usage", |section| read_usage(section, usage));
+    root.section("quotas", |section| read_quotas(section, quotas));
     root.section("forward_auth", |section| read_forward_auth(section, forward_auth));
     let (mut registry, mut repositories) = (Registry::default(), Vec::new());
     root.section("image_registry", |section| read_registry(section, &mut registry));
     root.sections("repositories", |section| repositories.push(read_repository(section)));
+    let mut plans = Vec::new();
+    root.sections("plans", |section| plans.push(read_plan(section)));
     let (mut claims, mut upstreams, mut routes) = (Vec::new(), Vec::new(), Vec::new());
     root.sections("claims", |section| claims.push(read_claim(section)));
     root.sections("upstreams", |section| upstreams.push(read_upstream(section)));
     let has_routes = root.sections("routes", |section| routes.push(read_route(section)));
-    Lists { registry, repositories, claims, upstreams, routes: has_routes.then_some(routes) }
+    Lists { registry, repositories, claims, upstreams, plans, routes: has_routes.then_some(routes) }
 }
 
 fn read_server(section: &mut Section, settings: &mut server::Settings) {
@@ -206,11 +213,12 @@ fn read_credentials(section: &mut Section, settings: &mut credentials::Settings)
 }
 
 fn read_demo(section: &mut Section, settings: &mut demo::Settings) {
-    let demo::Settings { enabled, token_lifetime, requests_per_address, tokens_per_address } = settings;
+    let demo::Settings { enabled, token_lifetime, requests_per_address, tokens_per_address, plan } = settings;
     section.read("enabled", enabled, boolean);
     section.read("token_lifetime", token_lifetime, duration(MINUTE..=30 * DAY, "\"24h\""));
     section.read("requests_per_address", requests_per_address, rate());
     section.read("tokens_per_address", tokens_per_address, rate());
+    section.read_some("plan", plan, parsed("a plan's id", "\"trial\""));
 }
 
 fn read_logging(section: &mut Section, settings: &mut telemetry::Settings) {

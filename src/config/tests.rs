@@ -47,7 +47,7 @@ fn the_shipped_file_has_every_setting_and_its_examples_are_good() {
     missing.retain(|path| !path.contains('[') || path.contains("[0]"));
     missing.retain(|path| !anywhere(path));
     // The lists are known by their members.
-    assert_eq!(missing, ["repositories", "claims", "upstreams", "routes"]);
+    assert_eq!(missing, ["repositories", "plans", "claims", "upstreams", "routes"]);
     assert_eq!(reader.finish(), Ok(()));
     assert!(
         config.server.behind_proxy.is_some() && config.tls.certificate.is_some() && config.access.contact.is_some()
@@ -555,4 +555,41 @@ fn a_signing_key_is_kept_for_the_registrys_tokens_too() {
     assert_eq!(load(text, &[]).unwrap().longest_token(), Duration::from_secs(1));
     let text = format!("{text}[image_registry]\nservice = 'x'");
     assert_eq!(load(&text, &[]).unwrap().longest_token(), crate::repositories::LIFETIME);
+}
+
+#[test]
+fn plans_are_read_and_every_fault_is_told() {
+    let text = "[quotas]\ntime_zone = '+02:00'\nlegacy_fields = true\n[demo]\nplan = 'a'\n\
+                [[plans]]\nid = 'a'\nrequests_per_second = 5\nburst = 9\nconcurrent = 3\n\
+                [[plans]]\nid = 'b'\nbytes_per_month = 1000\n\
+                [[routes]]\nid = 'r'\npath = '/r'\ngroups = []\nresource = 'echo'\nplan = 'b'";
+    let config = load(text, &[("KEYBEARER__QUOTAS__FLUSH_EVERY", "5s")]).expect("no fault");
+    let limits: Vec<Vec<String>> =
+        config.plans.iter().map(|plan| plan.limits.iter().map(ToString::to_string).collect()).collect();
+    assert_eq!(limits, [vec!["5 requests a second, 9 at once", "3 requests at once"], vec!["1000 bytes a month"]]);
+    assert_eq!((config.quotas.calendar.to_string(), config.quotas.legacy_fields), ("+02:00".to_owned(), true));
+    assert_eq!(config.quotas.flush_every, Duration::from_secs(5));
+    assert_eq!(config.routes[0].plan, Some("b".parse().unwrap()));
+
+    let said = load(
+        "[quotas]\ntime_zone = 'Europe/Berlin'\n[demo]\nplan = 'basics'\n\
+         [[plans]]\nid = 'basic'\nburst = 3\n[[plans]]\nid = 'basic'\nrequests_per_day = 0\n\
+         [[plans]]\nid = 'licence-x'\nrequests_per_dya = 1\nconcurrent = 1\n\
+         [[routes]]\nid = 'r'\npath = '/r'\ngroups = []\nresource = 'echo'\nplan = 'other'",
+        &[],
+    )
+    .unwrap_err();
+    for fault in [
+        "quotas.time_zone: \"Europe/Berlin\" is not a time zone",
+        "demo.plan: there is no plan \"basics\" (gateway.toml:4); did you mean \"basic\"?",
+        "plans[0].requests_per_month: is not given, nor any other limit",
+        "plans[0].burst: has no meaning without requests_per_second",
+        "plans[1].id: \"basic\" is the id of plans[0] too",
+        "plans[1].requests_per_day: 0 is out of range",
+        "plans[2].id: \"licence-x\" is what the quotas of a licence's document are called",
+        "plans[2].requests_per_dya: unknown setting",
+        "routes[0].plan: there is no plan \"other\"",
+    ] {
+        assert!(said.contains(fault), "{fault} in:\n{said}");
+    }
 }

@@ -81,11 +81,13 @@ impl Meter {
 
     /// Whether anything that passes will be counted.
     pub fn is_in_use(&self) -> bool {
-        self.exchange.asked().is_none() && self.exchange.counted.get().is_none_or(Option::is_some)
+        let is_counted = || self.exchange.counted.get().is_none_or(Option::is_some);
+        self.exchange.asked().is_none() && (is_counted() || self.exchange.admission().is_some())
     }
 
     /// Content of the request arrived.
     pub fn received(&self, bytes: usize) {
+        self.charge(bytes);
         // Until the head of the answer is there, it is not known whose it is. Whichever of the two comes second in the order
         // of changes of this number sees what the other has left.
         self.exchange.received.fetch_add(bytes as u64, Ordering::AcqRel);
@@ -97,7 +99,15 @@ impl Meter {
 
     /// Content of the answer was handed on.
     pub fn sent(&self, bytes: usize) {
+        self.charge(bytes);
         self.count(Event { bytes_out: bytes as u64, ..Event::default() });
+    }
+
+    /// Plans that bound bytes count them too. What comes before access was decided is nobody's yet.
+    fn charge(&self, bytes: usize) {
+        if let Some(admission) = self.exchange.admission() {
+            admission.pass(bytes as u64, self.ledger.now());
+        }
     }
 
     fn count(&self, event: Event) {

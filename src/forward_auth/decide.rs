@@ -58,5 +58,6 @@ pub fn decide<'t>(
     if !route.answers(method) {
         return refuse(Kind::MethodNotAllowed, "method_not_allowed", format!("This path answers {}.", route.allow));
     }
+    gate.charge(exchange, &permit, route, original.client).map_err(|denial| refusals.of(denial))?;
     Ok(Allowed { permit, route })
 }

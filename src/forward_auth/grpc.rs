@@ -98,6 +98,9 @@ impl ForwardAuth {
         let identity = identity_headers(&allowed.permit, &self.prefix, allowed.route.audience.groups());
         let mut notices = HeaderMap::new();
         add_notices(&mut notices, allowed.permit.principal());
+        if let Some(admission) = exchange.admission() {
+            admission.add_fields(&mut notices);
+        }
         let ok = OkHttpResponse {
             response_headers_to_add: notices.iter().map(|(name, value)| overwrite(name, value)).collect(),
             headers: identity.iter().map(|(name, value)| overwrite(name, value)).collect(),
@@ -194,7 +197,10 @@ impl<'a> Fields<'a> {
 /// A denial. Envoy answers its client with the status, the headers and the content that are given.
 fn denied(refusal: Refusal, exchange: &Exchange) -> CheckResponse {
     // Over gRPC Envoy understands what it does over HTTP.
-    let (head, content) = answer::refused(refusal, Contract::ExtAuthz, exchange).into_parts();
+    let (mut head, content) = answer::refused(refusal, Contract::ExtAuthz, exchange).into_parts();
+    if let Some(admission) = exchange.admission() {
+        admission.add_fields(&mut head.headers);
+    }
     let code = match head.status {
         StatusCode::UNAUTHORIZED => UNAUTHENTICATED,
         StatusCode::TOO_MANY_REQUESTS => RESOURCE_EXHAUSTED,

@@ -4,7 +4,10 @@
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{ObjectBuilder, Required, Type};
 
-use crate::openapi::{Answer, CHALLENGE, Endpoint, Field, NO_STORE, RETRY_AFTER, Refused, Tag, problems, scheme};
+use crate::openapi::{
+    Answer, CHALLENGE, Endpoint, Field, NO_STORE, RATE_LIMIT, RATE_LIMIT_POLICY, RETRY_AFTER, Refused, Tag, problems,
+    scheme,
+};
 use crate::problem::Kind;
 use crate::routes::Contract;
 
@@ -83,7 +86,12 @@ const TOO_MANY: Refused = Refused {
     status: 429,
     answer: || {
         let detail = "Too many requests in the Demo group from this address. Wait, or ask for a key of your own.";
-        problems("Too many requests in the Demo group from this address.", &[(Kind::TooManyRequests, detail)])
+        let quota = "The plan allows 600 requests a minute (pro.minute), and that is used up. Wait as long as Retry-After says, \
+                     or ask the operator for more.";
+        let all = [(Kind::TooManyRequests, detail), (Kind::QuotaExceeded, quota)];
+        problems("A plan's quota is used up, or there are too many requests in the Demo group from this address.", &all)
+            .field(&RATE_LIMIT_POLICY)
+            .field(&RATE_LIMIT)
             .field(&RETRY_AFTER)
             .field(&REASON)
     },
@@ -106,7 +114,7 @@ pub fn decision(contract: Contract) -> Endpoint {
         .asks_for(&[scheme::BEARER])
         .answers(
             200,
-            [&SUBJECT, &KEY_ID, &GROUPS, &TOKEN_ID, &EXPIRES, &NO_STORE]
+            [&SUBJECT, &KEY_ID, &GROUPS, &TOKEN_ID, &EXPIRES, &NO_STORE, &RATE_LIMIT_POLICY, &RATE_LIMIT]
                 .into_iter()
                 .fold(Answer::new("The request may proceed, and this is whose it is."), Answer::field),
         )

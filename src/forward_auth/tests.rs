@@ -15,6 +15,7 @@ use crate::exchange::{Located, Received};
 use crate::groups::demo;
 use crate::ids::{Groups, KeyId, RequestId, TokenId};
 use crate::limits::Rate;
+use crate::plans::{self, Limit, Meters, Plan};
 use crate::registry::{Digest, Registry};
 use crate::revocations::LONGEST_TOKEN;
 use crate::revocations::{Cutoff, Revocation, Target};
@@ -70,7 +71,11 @@ impl House {
         let verifier = tokens::Verifier::new(&tokens::Settings::default(), Arc::clone(&RING));
         let demo =
             demo::Settings { requests_per_address: Rate::new(2, Duration::from_secs(60)), ..demo::Settings::default() };
-        let gate = Arc::new(Gate::new(Arc::clone(&registry), verifier, &demo, clock));
+        let plan =
+            Plan { id: "pro".parse().unwrap(), limits: vec![Limit::named("requests_per_day", 2, None).unwrap()] };
+        let meters = Arc::new(Meters::new(&plans::Settings::default(), vec![]));
+        let quotas = Arc::new(access::Quotas::new(meters, &[plan], None, false));
+        let gate = Arc::new(Gate::new(Arc::clone(&registry), verifier, &demo, clock).with_quotas(quotas));
         let refusals = Arc::new(Refusals::new(access, Some(metadata)));
         let settings = Settings { trusted: vec!["127.0.0.0/8".parse().unwrap()], ..Settings::default() };
         let route = |id: &str, path: &str, methods: &[&str], groups: &[&str]| RouteSettings {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{AccountName, GroupId, Groups, KeyId};
+use crate::ids::{AccountName, GroupId, Groups, KeyId, PlanId};
 use crate::keys::{ApiKey, KeyPrefix};
 use crate::limits::Rate;
 use crate::secret::Secret;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub requests_per_address: Rate,
     /// Tokens got with the demo key by one client address.
     pub tokens_per_address: Rate,
+    /// The plan that each client address has with a demo token.
+    pub plan: Option<PlanId>,
 }
 
 impl Default for Settings {
@@ -65,6 +67,7 @@ impl Default for Settings {
             token_lifetime: Duration::from_secs(24 * 3600),
             requests_per_address: Rate::new(300, Duration::from_secs(60)),
             tokens_per_address: Rate::new(30, Duration::from_secs(60)),
+            plan: None,
         }
     }
 }

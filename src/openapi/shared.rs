@@ -7,7 +7,7 @@ use utoipa::openapi::{Array, ArrayBuilder, Object, ObjectBuilder, RefOr, SchemaF
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{Answer, Field, Media, Refused};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, Violated};
 
 /// What a token looks like in examples; it is none.
 pub const TOKEN_EXAMPLE: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzdWIiOiJkZW1vIn0.c2lnbmF0dXJl";
@@ -64,6 +64,24 @@ pub const RETRY_AFTER: Field = Field {
     description: "Seconds after which it may go better (RFC 9110 §10.2.3).",
     pattern: "",
     example: "12",
+};
+
+/// What bounds a request, where a plan does.
+pub const RATE_LIMIT_POLICY: Field = Field {
+    name: "RateLimit-Policy",
+    component: "RateLimitPolicy",
+    description: "Where a plan bounds the request: its limits (draft-ietf-httpapi-ratelimit-headers), `q` in `w` seconds each.",
+    pattern: "^\"[!-~]+\";q=[0-9]+",
+    example: "\"pro.minute\";q=600;w=60",
+};
+
+/// What is left of it.
+pub const RATE_LIMIT: Field = Field {
+    name: "RateLimit",
+    component: "RateLimit",
+    description: "What is left of each limit of RateLimit-Policy (`r`), and the seconds until there is more (`t`).",
+    pattern: "^\"[!-~]+\";r=[0-9]+",
+    example: "\"pro.minute\";r=599;t=60",
 };
 
 /// What the token endpoint asks for.
@@ -152,11 +170,24 @@ pub const TOO_MANY_REQUESTS: Refused = Refused {
     component: "TooManyRequests",
     status: 429,
     answer: || {
-        problems(
-            "Too many requests in the Demo group from this address.",
-            &[(Kind::TooManyRequests, "Too many requests in the Demo group from this address. Wait a moment.")],
-        )
-        .field(&RETRY_AFTER)
+        let quota = "The plan allows 600 requests a minute (pro.minute), and that is used up. Wait as long as Retry-After says, \
+                     or ask the operator for more.";
+        let violated = Violated {
+            policies: vec!["pro.minute".to_owned()],
+            limit: "600 requests a minute".to_owned(),
+            scope: "all gateways",
+        };
+        let demo = "Too many requests in the Demo group from this address. Wait a moment.";
+        let all = [
+            (Kind::TooManyRequests, Problem::new(Kind::TooManyRequests, demo)),
+            (Kind::QuotaExceeded, Problem::new(Kind::QuotaExceeded, quota).violated(violated)),
+        ];
+        Answer::new("A plan's quota is used up, or there are too many requests in the Demo group from this address.")
+            .field(&NO_STORE)
+            .field(&RETRY_AFTER)
+            .field(&RATE_LIMIT_POLICY)
+            .field(&RATE_LIMIT)
+            .media(media(all))
     },
 };
 
@@ -238,6 +269,9 @@ impl PartialSchema for ProblemDetails {
                 text(64, "^[a-z0-9][a-z0-9._-]*$", "The group that a licence would have to grant."),
             )
             .property("contact", text(256, "^.*$", "Whom to write to for a licence."))
+            .property("violated-policies", violated_policies())
+            .property("limit", text(256, "^.*$", "The limit that is reached."))
+            .property("scope", text(16, "^(all gateways|this gateway)$", "Who counts it together."))
             .property("errors", registry_errors())
             .required("type")
             .required("title")
@@ -246,6 +280,13 @@ impl PartialSchema for ProblemDetails {
             .required("instance")
             .into()
     }
+}
+
+/// The policies whose quota is used up.
+fn violated_policies() -> Array {
+    let description = "The policies whose quota is used up, by their names in RateLimit-Policy.";
+    let policy = text(160, "^[!-~]+$", "A policy.");
+    ArrayBuilder::new().items(policy).min_items(Some(1)).max_items(Some(1)).description(Some(description)).build()
 }
 
 /// What clients of a registry of container images read in place of the rest.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Response;
 use serde::Serialize;
 
-use crate::access::Permit;
+use crate::access::{Permit, Quota};
 use crate::clock::Timestamp;
 use crate::exchange::private_json;
 use crate::groups;
@@ -46,6 +46,17 @@ struct Whoami<'a> {
     groups: &'a [GroupId],
     token: TokenView,
     limits: Vec<LimitView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quotas: Vec<QuotaView>,
+}
+
+#[derive(Serialize)]
+struct QuotaView {
+    policy: String,
+    limit: String,
+    per: &'static str,
+    left: u64,
+    resets_in: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -70,8 +81,8 @@ struct LimitView {
     per: &'static str,
 }
 
-/// Who the token belongs to, and what it reaches.
-pub fn whoami(permit: &Permit, now: Timestamp, demo: &groups::demo::Settings) -> Response<Body> {
+/// Who the token belongs to, what it reaches, and what is left of its quotas.
+pub fn whoami(permit: &Permit, now: Timestamp, demo: &groups::demo::Settings, quotas: Vec<Quota>) -> Response<Body> {
     let principal = permit.principal();
     let limit = |name, rate: crate::limits::Rate| LimitView { name, rate: rate.to_string(), per: "client address" };
     let limits = match principal.is_demo() {
@@ -92,6 +103,13 @@ pub fn whoami(permit: &Permit, now: Timestamp, demo: &groups::demo::Settings) ->
             expires_in: permit.expires_at().since(now).as_secs(),
         },
         limits,
+        quotas: quotas.into_iter().map(quota).collect(),
     };
     private_json(serde_json::to_vec(&view).unwrap_or_default())
+}
+
+fn quota(of: Quota) -> QuotaView {
+    let Quota { policy, limit, per, left, reset } = of;
+    let resets_in = reset.map(|reset| reset.as_secs() + u64::from(reset.subsec_nanos() > 0));
+    QuotaView { policy, limit, per, left, resets_in }
 }

@@ -11,7 +11,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
 use crate::openapi::{
-    Answer, CONTENT_TOO_LARGE, Endpoint, Media, NO_STORE, REQUEST_TIMEOUT, TOKEN_EXAMPLE, Tag, UNAVAILABLE,
+    Answer, CONTENT_TOO_LARGE, Endpoint, Media, NO_STORE, RATE_LIMIT, RATE_LIMIT_POLICY, REQUEST_TIMEOUT,
+    TOKEN_EXAMPLE, Tag, UNAVAILABLE,
 };
 
 /// What the Demo group publishes. Neither key nor token is a secret.
@@ -107,6 +108,27 @@ struct Whoami {
     /// Rates that hold for it.
     #[schema(max_items = 8)]
     limits: Vec<WhoamiLimit>,
+    /// What is left of the plans of its key and its licences, where they have any.
+    #[schema(max_items = 1024)]
+    quotas: Option<Vec<WhoamiQuota>>,
+}
+
+/// A limit of a plan.
+#[derive(ToSchema)]
+struct WhoamiQuota {
+    /// Its name in RateLimit-Policy.
+    #[schema(max_length = 160, pattern = "^[!-~]+$", example = "pro.month")]
+    policy: String,
+    #[schema(max_length = 256, pattern = "^.*$", example = "1000000 requests a month")]
+    limit: String,
+    /// Who shares it.
+    #[schema(max_length = 16, pattern = "^(key|licence)$")]
+    per: String,
+    #[schema(minimum = 0, maximum = 999_999_999_999_999_i64, format = Int64)]
+    left: u64,
+    /// Seconds until there is more; null for what is limited at any time alike.
+    #[schema(minimum = 0, maximum = 2_678_400, format = Int32, required)]
+    resets_in: Option<u32>,
 }
 
 /// By which credential of the account the token was got.
@@ -197,7 +219,7 @@ pub fn time(path: &str) -> Endpoint {
     let example = json!({ "time": "2026-01-01T00:00:00Z", "unix": 1_767_225_600 });
     Endpoint::get(path, Tag::Resources, "getTime")
         .says("The time of day", "Something to call with a demo token.")
-        .answers(200, Answer::new("The time.").field(&NO_STORE).media(Media::json::<TimeOfDay>(example)))
+        .answers(200, bounded(Answer::new("The time.")).media(Media::json::<TimeOfDay>(example)))
 }
 
 /// The request as it was received, by each method that the document can name. Others are answered too.
@@ -208,7 +230,7 @@ pub fn echo(path: &str, body_bytes: usize) -> Vec<Endpoint> {
             "headers": { "accept": "*/*", "authorization": "[redacted]" }, "content": { "bytes": 0 },
             "request_id": "3a6f9c02d41be857",
         });
-        let answer = Answer::new("The request.").field(&NO_STORE);
+        let answer = bounded(Answer::new("The request."));
         let takes = matches!(method, Method::POST | Method::PUT | Method::PATCH);
         let summary = format!("The request as it was received, by {method}");
         let description = "Shows a request to whoever sent it. Credentials are blanked, wherever they stand.";
@@ -230,6 +252,11 @@ pub fn echo(path: &str, body_bytes: usize) -> Vec<Endpoint> {
         by(Method::DELETE, "echoDelete"),
         by(Method::OPTIONS, "echoOptions"),
     ]
+}
+
+/// An answer to its caller alone, which says what bounds it where a plan does.
+fn bounded(answer: Answer) -> Answer {
+    answer.field(&NO_STORE).field(&RATE_LIMIT_POLICY).field(&RATE_LIMIT)
 }
 
 fn anything(most: usize) -> [Media; 1] {

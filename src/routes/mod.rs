@@ -11,7 +11,7 @@ mod tree;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::{GroupId, RouteId, UpstreamId};
+use crate::ids::{GroupId, PlanId, RouteId, UpstreamId};
 
 pub use contract::Contract;
 pub use host::HostPattern;
@@ -107,13 +107,15 @@ pub struct RouteSettings {
     pub all_groups: bool,
     /// What answers.
     pub destination: Destination,
+    /// The plan that each account has on it.
+    pub plan: Option<PlanId>,
 }
 
 impl RouteSettings {
     /// A route of every host and method to a built-in resource, for any valid token but the demo one.
     pub fn new(id: RouteId, path: Pattern, resource: Resource) -> Self {
         let destination = Destination::Resource(resource);
-        Self { id, hosts: vec![], path, methods: vec![], groups: vec![], all_groups: false, destination }
+        Self { id, hosts: vec![], path, methods: vec![], groups: vec![], all_groups: false, destination, plan: None }
     }
 }
 

@@ -18,7 +18,7 @@ use super::pattern::Pattern;
 use super::tree::{Leaf, Slash, Tree};
 use super::{Destination, Forwarding, HostPattern, Resource, RouteSettings};
 use crate::groups::demo;
-use crate::ids::{GroupId, RouteId};
+use crate::ids::{GroupId, PlanId, RouteId};
 
 /// What answers a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,11 +107,20 @@ pub struct Route {
     pub target: Target,
     /// What becomes of a request on its way, where an upstream answers.
     pub forwarding: Option<Arc<Forwarding>>,
+    /// The plan that each account has on it.
+    pub plan: Option<PlanId>,
     /// Its place among all routes: the index of its counters.
     pub index: usize,
 }
 
 impl Route {
+    /// Whether plans count what is asked of it. The gateway's own doors are not charged: who has used up a quota can still see
+    /// that there.
+    pub fn is_charged(&self) -> bool {
+        matches!(self.target, Target::Upstream | Target::External | Target::Resource(_))
+            && !matches!(self.audience, Audience::Public | Audience::Token)
+    }
+
     /// Whether it answers `method`. `HEAD` goes with `GET` (RFC 9110 §9.3.2).
     pub fn answers(&self, method: &str) -> bool {
         self.methods.is_empty()
@@ -215,6 +224,7 @@ impl RouteTable {
             audience,
             target,
             forwarding: None,
+            plan: None,
             index,
         });
     }
@@ -222,7 +232,7 @@ impl RouteTable {
     /// Adds a configured route.
     fn configured(&mut self, settings: &RouteSettings) {
         let index = self.routes.len();
-        let RouteSettings { id, hosts, path, methods, groups, all_groups, destination } = settings;
+        let RouteSettings { id, hosts, path, methods, groups, all_groups, destination, plan } = settings;
         let audience = match (groups.as_slice(), all_groups) {
             // The Demo group is not widened by a route that names no group (CONTRACT §4).
             ([], _) => Audience::Licensed,
@@ -249,6 +259,7 @@ impl RouteTable {
             audience,
             target,
             forwarding,
+            plan: plan.clone(),
             index,
         });
     }

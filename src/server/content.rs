@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use super::connection::InFlight;
-use crate::exchange::Meter;
+use crate::exchange::{Meter, UnderWay};
 
 /// How much content a frame has.
 fn bytes_of<E>(frame: &Poll<Option<Result<http_body::Frame<Bytes>, E>>>) -> Option<usize> {
@@ -63,6 +63,7 @@ pin_project! {
         pub body: Body,
         pub in_flight: Option<InFlight>,
         pub meter: Option<Meter>,
+        pub under_way: Option<UnderWay>,
     }
 }
 
@@ -74,10 +75,15 @@ impl http_body::Body for Tracked {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        let this = self.project();
-        let frame = this.body.poll_frame(cx);
+        let mut this = self.project();
+        let frame = this.body.as_mut().poll_frame(cx);
         if let (Some(meter), Some(bytes)) = (this.meter, bytes_of(&frame)) {
             meter.sent(bytes);
+        }
+        // Before its last byte is on its way: whoever has read all of it may ask for the next one.
+        if this.under_way.is_some() && (matches!(frame, Poll::Ready(None | Some(Err(_)))) || this.body.is_end_stream())
+        {
+            *this.under_way = None;
         }
         if let Some(in_flight) = this.in_flight {
             match &frame {

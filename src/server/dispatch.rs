@@ -20,6 +20,7 @@ use tower::Service;
 use super::exposure::Exposure;
 use super::health::Health;
 use super::openapi::Descriptions;
+use crate::access::Gate;
 use crate::client_addr::Peer;
 use crate::exchange::{Exchange, Refusal, private_json, read_body};
 use crate::forward_auth::ForwardAuth;
@@ -56,6 +57,8 @@ pub struct Doors {
     pub ring: Arc<KeyRing>,
     /// Life and readiness.
     pub health: Arc<Health>,
+    /// Whoever is let through.
+    pub gate: Arc<Gate>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The reverse proxy.
@@ -206,7 +209,10 @@ impl Doors {
     fn resource(&self, resource: Resource, exchange: &Exchange) -> Response<Body> {
         match (exchange.permit(), resource) {
             (Some(permit), Resource::Time) => resources::time(permit, exchange.at),
-            (Some(permit), Resource::Whoami) => resources::whoami(permit, exchange.at, self.demo.settings()),
+            (Some(permit), Resource::Whoami) => {
+                let quotas = self.gate.standings(permit, exchange.at);
+                resources::whoami(permit, exchange.at, self.demo.settings(), quotas)
+            }
             (Some(_), Resource::Echo) | (None, _) => not_found().into_response(exchange),
         }
     }

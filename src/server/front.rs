@@ -31,7 +31,7 @@ use crate::access::add_notices;
 use crate::client_addr::{Forwarded, Peer, TrustedProxies};
 use crate::clock::Clock;
 use crate::exchange::{
-    Exchange, Located, Meter, Received, Refusal, Tunnel, comes_unasked, pass_over, with_common_headers,
+    Exchange, Located, Meter, Received, Refusal, Tunnel, UnderWay, comes_unasked, pass_over, with_common_headers,
     with_common_headers_for_proxies,
 };
 use crate::forward_auth::ForwardAuth;
@@ -271,10 +271,8 @@ where
                 head.extensions.insert(Arc::clone(&exchange));
                 let body = match body.is_end_stream() {
                     true => Body::empty(),
-                    false if desk.usage.is_enabled() => {
-                        Body::new(Arriving { body, meter: Meter::new(&desk.usage, &exchange) })
-                    }
-                    false => Body::new(body),
+                    // Whether somebody counts it is not known before access is decided.
+                    false => Body::new(Arriving { body, meter: Meter::new(&desk.usage, &exchange) }),
                 };
                 let request = Request::from_parts(head, body);
                 // Most doors do their work here. One that panics must not take the connection's other streams with it.
@@ -284,7 +282,8 @@ where
                 }
             }
         };
-        FrontFuture { answer, answering: Some(Answering { desk: Arc::clone(desk), exchange, began, in_flight }) }
+        let (desk, under_way) = (Arc::clone(desk), exchange.under_way());
+        FrontFuture { answer, answering: Some(Answering { desk, exchange, began, in_flight, under_way }) }
     }
 }
 
@@ -375,12 +374,13 @@ struct Answering {
     exchange: Arc<Exchange>,
     began: Instant,
     in_flight: InFlight,
+    under_way: Option<UnderWay>,
 }
 
 impl Answering {
     /// Finishes an answer: the headers that every one has, the counters and the line.
     fn finish(self, mut response: Response<Body>) -> Response<Tracked> {
-        let Self { desk, exchange, began, in_flight } = self;
+        let Self { desk, exchange, began, in_flight, under_way } = self;
         let status = response.status().as_u16();
         let ended = Instant::now();
         let duration = ended - began;
@@ -395,6 +395,12 @@ impl Answering {
         if let Some(principal) = exchange.noticed() {
             add_notices(response.headers_mut(), principal);
         }
+        // In a gRPC call they are in the message, for whoever that is about.
+        if let Some(admission) = exchange.admission()
+            && route.is_none_or(|route| route.target != Target::Check)
+        {
+            admission.add_fields(response.headers_mut());
+        }
         if exchange.method == Method::HEAD {
             without_content(&mut response);
         }
@@ -403,8 +409,8 @@ impl Answering {
         let counters =
             route.filter(|_| exchange.route.is_of(&site.table)).and_then(|route| site.metrics.get(route.index));
         counters.unwrap_or(&desk.unrouted).answered(status, duration);
-        let is_counted = desk.usage.is_enabled();
-        if is_counted {
+        let is_counted = desk.usage.is_enabled() || under_way.as_ref().is_some_and(UnderWay::counts_bytes);
+        if desk.usage.is_enabled() {
             exchange.count(&desk.usage, status, duration);
         }
         let reason = exchange.reason();
@@ -443,8 +449,8 @@ impl Answering {
             if is_counted {
                 tunnel.metered(Meter::new(&desk.usage, &exchange));
             }
-            tunnel.keep(in_flight);
-            return response.map(|body| Tracked { body, in_flight: None, meter: None });
+            tunnel.keep((in_flight, under_way));
+            return response.map(|body| Tracked { body, in_flight: None, meter: None, under_way: None });
         }
         let is_short = response.body().size_hint().exact().is_some_and(|bytes| bytes <= SHORT);
         // A client that does not take a short answer holds an idle connection, whatever HTTP/2 windows it keeps shut.
@@ -456,7 +462,7 @@ impl Answering {
         };
         let is_metered = is_counted && !response.body().is_end_stream();
         let meter = is_metered.then(|| Meter::new(&desk.usage, &exchange).short(is_short)).filter(Meter::is_in_use);
-        response.map(|body| Tracked { body, in_flight, meter })
+        response.map(|body| Tracked { body, in_flight, meter, under_way })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The running gateway: started, reloaded and ended as a whole.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,12 +28,13 @@ use super::openapi::Descriptions;
 use super::start::StartError;
 use super::time_watch::TimeWatch;
 use super::unix::Socket;
-use crate::access::{Gate, Refusals, RequireAccess};
+use crate::access::{Gate, Quotas, Refusals, RequireAccess};
 use crate::client_addr::TrustedProxies;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::credentials::{Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
+use crate::ids::PlanId;
 use crate::keys;
 use crate::licences::Documents;
 use crate::me::{MyUsage, Roller};
@@ -41,6 +43,7 @@ use crate::oauth::{
     Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
 };
 use crate::persist;
+use crate::plans::{self, CountStore, Meters, keep_written};
 use crate::portal::Portal;
 use crate::proxy::Proxy;
 use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
@@ -96,6 +99,9 @@ pub struct Gateway {
 pub struct UsageWriter {
     ledger: Arc<Ledger>,
     store: Arc<dyn UsageStore>,
+    meters: Arc<Meters>,
+    counts: Arc<dyn CountStore>,
+    clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for UsageWriter {
@@ -107,7 +113,16 @@ impl std::fmt::Debug for UsageWriter {
 impl UsageWriter {
     /// Writes all that was counted so far, and waits a little for a store that is away.
     pub async fn close(&self) {
+        plans::close(&self.meters, &*self.counts, &*self.clock).await;
         usage::close(&self.ledger, &*self.store).await;
+    }
+
+    /// Writes what plans have counted so far, and learns what other gateways have.
+    ///
+    /// # Errors
+    /// The store's. Nothing is lost.
+    pub async fn write_counts(&self) -> persist::Result<()> {
+        self.meters.flush(&*self.counts, self.clock.now()).await
     }
 }
 
@@ -152,6 +167,7 @@ impl Gateway {
             .map_err(StartError::Hash)?
             .with_documents(Arc::clone(&documents)),
         );
+        credentials.set_plans(plan_ids(config));
         let time = Arc::new(TimeWatch::start(Arc::clone(&documents), Arc::clone(&store), Arc::clone(&clock)).await?);
         let follower = Arc::new(
             Follower::start(
@@ -172,12 +188,17 @@ impl Gateway {
         );
         let listeners = Listeners::bind(config).await?;
         let issuer = Arc::new(Issuer::new(&config.tokens, &config.key_prefix, Arc::clone(&ring)));
-        let gate = Arc::new(Gate::new(
+        // What was used up before is used up still.
+        let meters = Arc::new(Meters::new(&config.quotas, store.counts(clock.now()).await?));
+        let quotas =
+            Quotas::new(Arc::clone(&meters), &config.plans, config.demo.plan.as_ref(), config.quotas.legacy_fields);
+        let gate = Gate::new(
             Arc::clone(&registry),
             tokens::Verifier::new(&config.tokens, Arc::clone(&ring)),
             &config.demo,
             Arc::clone(&clock),
-        ));
+        );
+        let gate = Arc::new(gate.with_quotas(Arc::new(quotas)));
         let site = PublishedSite {
             base_url: base_url(&config.tokens.issuer, listeners.addresses.https),
             ca_file: certificates.local_authority().map(|path| path.display().to_string()),
@@ -242,6 +263,9 @@ impl Gateway {
         let usage = UsageWriter {
             ledger: Arc::new(Ledger::new(&config.usage, Arc::clone(&clock))),
             store: Arc::clone(&store) as _,
+            meters,
+            counts: Arc::clone(&store) as _,
+            clock: Arc::clone(&clock),
         };
         let my_usage =
             usage::Operations::new(Arc::clone(&usage.store), Arc::clone(&clock)).with_ledger(Arc::clone(&usage.ledger));
@@ -261,6 +285,7 @@ impl Gateway {
             descriptions,
             ring,
             health: Arc::new(Health::new(Arc::clone(&follower), Arc::clone(&time))),
+            gate: Arc::clone(&gate),
             metrics: Arc::clone(&metrics),
             proxy,
             forward_auth,
@@ -349,6 +374,11 @@ impl Gateway {
             tokio::spawn(Arc::clone(&self.time).keep()),
             tokio::spawn(keep_noticed(Arc::new(notifier))),
             tokio::spawn(keep_flushed(Arc::clone(&self.usage.ledger), Arc::clone(&self.usage.store))),
+            tokio::spawn(keep_written(
+                Arc::clone(&self.usage.meters),
+                Arc::clone(&self.usage.counts),
+                Arc::clone(clock),
+            )),
             tokio::spawn(keep_rolled(self.keys.clone(), Arc::clone(clock))),
             tokio::spawn(keep_stamped(Arc::clone(store), Arc::clone(&self.credentials), Arc::clone(clock))),
             tokio::spawn(clean(
@@ -393,6 +423,7 @@ impl Gateway {
         });
         observe::proxy(metrics, &self.doors.proxy);
         observe::usage(metrics, &self.usage.ledger);
+        observe::plans(metrics, &self.usage.meters);
         let of = Arc::clone(&self.certificates);
         metrics.gauge("certificate_expiry_timestamp_seconds", "When the certificate in force ends", move || {
             of.not_after().secs() as f64
@@ -462,6 +493,9 @@ impl Gateway {
         let site =
             (new.routes != config.routes).then(|| Site::new(route_table(&new.routes, &config), &self.doors.metrics));
         upstreams.reload(&[new.upstreams.as_slice(), &gone].concat())?;
+        if let Some(quotas) = self.gate.quotas() {
+            quotas.set(&new.plans, new.demo.plan.as_ref());
+        }
         if let Some(site) = site {
             self.desk.replace(site);
         }
@@ -482,6 +516,7 @@ impl Gateway {
             settings.failures_per_user,
             settings.failures_in_all,
         );
+        self.credentials.set_plans(plan_ids(new));
         self.gate.set_demo_rate(new.demo.requests_per_address);
         self.doors.token.set_demo_rate(new.demo.tokens_per_address);
         self.usage.ledger.set(&new.usage);
@@ -555,10 +590,16 @@ pub(super) fn built_ins(config: &Config) -> BuiltIns {
     BuiltIns { demo: config.demo.enabled, forward_auth: config.forward_auth.is_some() }
 }
 
+/// The plans that tokens may bear.
+fn plan_ids(config: &Config) -> BTreeSet<PlanId> {
+    config.plans.iter().map(|plan| plan.id.clone()).collect()
+}
+
 /// The settings that were changed and are not put into force by a reload.
 fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
     let mut demo = new.demo.clone();
     (demo.requests_per_address, demo.tokens_per_address) = (old.demo.requests_per_address, old.demo.tokens_per_address);
+    demo.plan.clone_from(&old.demo.plan);
     let mut credentials = new.credentials.clone();
     credentials.failures_per_address = old.credentials.failures_per_address;
     credentials.failures_per_user = old.credentials.failures_per_user;
@@ -589,9 +630,10 @@ fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("tokens", old.tokens != new.tokens),
         ("signing", old.signing != new.signing),
         ("credentials (all but the failure rates)", old.credentials != credentials),
-        ("demo (all but the rates)", old.demo != demo),
+        ("demo (all but the rates and the plan)", old.demo != demo),
         ("logging", old.logging != new.logging),
         ("image_registry (its service, and whether there is one)", service(old) != service(new)),
+        ("quotas", old.quotas != new.quotas),
         ("licences", old.licences != new.licences),
         ("notices", (&old.notices, &old.webhook) != (&new.notices, &new.webhook)),
         ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),
@@ -652,6 +694,9 @@ async fn clean(
         gate.forget_clients();
         doors.token.forget_clients();
         doors.roller.forget_accounts();
+        if let Err(error) = store.forget_counts(now).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "what plans counted stays in the store for now");
+        }
         if let Err(error) = store.forget(now).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "old revocations stay in the store for now");
         }

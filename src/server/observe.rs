@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ids::UpstreamId;
+use crate::plans::Meters;
 use crate::proxy::upstream::Snapshot;
 use crate::proxy::{Cut, Proxy};
 use crate::telemetry::{Labels, Metrics};
@@ -80,4 +81,16 @@ pub(super) fn usage(metrics: &Metrics, ledger: &Arc<Ledger>) {
 
 fn of_upstream(id: &UpstreamId) -> Labels {
     vec![("upstream", id.as_str().to_owned())]
+}
+
+/// Adds the values of what plans count.
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than we hold")]
+pub(super) fn plans(metrics: &Metrics, meters: &Arc<Meters>) {
+    let of = Arc::clone(meters);
+    metrics.gauge("plan_meters", "Licences, keys, accounts on routes and addresses that plans count", move || {
+        of.len() as f64
+    });
+    let of = Arc::clone(meters);
+    let help = "Attempts to write what plans count that failed; all are repeated";
+    metrics.counter("plan_writes_failed", help, move || of.failures());
 }

@@ -20,6 +20,7 @@ use crate::licences::seats::Seating;
 use crate::licences::{Beside, Licence, LicenceStore};
 use crate::notices::{Notice, NoticeStore, Occasion};
 use crate::persist::{Cut, Error, Inserted, Result, Update, Updated};
+use crate::plans::{self, CountStore};
 use crate::revocations::{Change, Changes, Cutoff, Revocation, RevocationStore, Target};
 use crate::signing::{SigningKey, SigningKeyStore};
 use crate::usage::{Batch, By, Counts, Filter, Hour, Label, Line, UsageStore};
@@ -44,6 +45,8 @@ struct State {
     /// Which version had been reached when: what is not above a mark of an hour ago is older than an hour.
     marks: VecDeque<(u64, Timestamp)>,
     usage: BTreeMap<(Hour, Line), Counts>,
+    counts: BTreeMap<plans::Line, (Timestamp, u64)>,
+    count_batches: BTreeMap<String, (u64, Timestamp)>,
     /// The last batch of each gateway, and when it was made.
     batches: HashMap<String, (u64, Timestamp)>,
 }
@@ -508,6 +511,37 @@ impl UsageStore for MemoryStore {
         state.usage.retain(|(hour, _), _| *hour >= kept);
         state.batches.retain(|_, (_, at)| *at + BATCHES_KEPT >= before.start());
         Ok((held - state.usage.len()) as u64)
+    }
+}
+
+#[async_trait]
+impl CountStore for MemoryStore {
+    async fn add_counts(&self, batch: &plans::Batch) -> Result<Vec<u64>> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let (last, at) = state.count_batches.entry(batch.gateway.clone()).or_default();
+        if batch.number > *last {
+            (*last, *at) = (batch.number, batch.at);
+            for row in &batch.rows {
+                let (_, used) = state.counts.entry(row.line.clone()).or_insert((row.until, 0));
+                *used += row.used;
+            }
+        }
+        Ok(batch.rows.iter().map(|row| state.counts.get(&row.line).map_or(0, |(_, used)| *used)).collect())
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<plans::Row>> {
+        let state = self.state();
+        let live = state.counts.iter().filter(|(_, (until, _))| *until > now);
+        Ok(live.map(|(line, (until, used))| plans::Row { line: line.clone(), until: *until, used: *used }).collect())
+    }
+
+    async fn forget_counts(&self, now: Timestamp) -> Result<u64> {
+        let mut state = self.state();
+        let held = state.counts.len();
+        state.counts.retain(|_, (until, _)| *until > now);
+        state.count_batches.retain(|_, (_, at)| *at + BATCHES_KEPT >= now);
+        Ok((held - state.counts.len()) as u64)
     }
 }
 

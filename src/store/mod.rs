@@ -8,6 +8,7 @@ use crate::groups::GroupStore;
 use crate::keys::KeyStore;
 use crate::licences::LicenceStore;
 use crate::notices::NoticeStore;
+use crate::plans::CountStore;
 use crate::revocations::RevocationStore;
 use crate::signing::SigningKeyStore;
 use crate::usage::UsageStore;
@@ -24,12 +25,21 @@ pub use sqlite::SqliteStore;
 
 /// A backend for every record of the gateway.
 pub trait Store:
-    AccountStore + GroupStore + KeyStore + LicenceStore + NoticeStore + RevocationStore + SigningKeyStore + UsageStore
+    AccountStore
+    + CountStore
+    + GroupStore
+    + KeyStore
+    + LicenceStore
+    + NoticeStore
+    + RevocationStore
+    + SigningKeyStore
+    + UsageStore
 {
 }
 
 impl<T> Store for T where
     T: AccountStore
+        + CountStore
         + GroupStore
         + KeyStore
         + LicenceStore

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, RwLock};
 
 use super::{Batch, Counts, Hour, Line, Row, Settings, StatusClass};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::random;
 
 /// Cells that there may be between two turns of the flusher, on all threads together; each takes about 350 bytes. When half of
@@ -217,6 +217,11 @@ impl Ledger {
 
     pub(super) fn flush_every(&self) -> Duration {
         Duration::from_millis(self.flush_millis.load(Ordering::Relaxed))
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The present hour.

@@ -15,6 +15,7 @@ use keybearer::licences::{Beside, Licence, LicenceStore};
 use keybearer::limits::Rate;
 use keybearer::notices::{Notice, NoticeStore, Occasion};
 use keybearer::persist::{Cut, Error, Inserted, Result, Update, Updated};
+use keybearer::plans::{self, CountStore};
 use keybearer::revocations::{Changes, Revocation, RevocationStore, Target};
 use keybearer::signing::{SigningKey, SigningKeyStore};
 use keybearer::store::MemoryStore;
@@ -122,6 +123,11 @@ hand_on!(UsageStore {
     fn add_usage(batch: &Batch) -> ();
     fn usage(filter: &Filter, by: By) -> Vec<(Label, Counts)>;
     fn forget_usage(before: Hour) -> u64;
+});
+hand_on!(CountStore {
+    fn add_counts(batch: &plans::Batch) -> Vec<u64>;
+    fn counts(now: Timestamp) -> Vec<plans::Row>;
+    fn forget_counts(now: Timestamp) -> u64;
 });
 hand_on!(SigningKeyStore {
     fn signing_keys() -> Vec<SigningKey>;

@@ -255,11 +255,22 @@ impl TestGateway {
     }
 
     pub async fn licence(&self, account: &str, groups: &[&str], ends_at: Option<Timestamp>) -> LicenceId {
+        self.licence_on("", account, groups, ends_at).await
+    }
+
+    /// On a plan.
+    pub async fn licence_on(
+        &self,
+        plan: &str,
+        account: &str,
+        groups: &[&str],
+        ends_at: Option<Timestamp>,
+    ) -> LicenceId {
         let licence = Licence {
             id: LicenceId::random(),
             account: account.parse().expect("an account name"),
             groups: group_set(groups),
-            plan: String::new(),
+            plan: plan.to_owned(),
             starts_at: self.now(),
             ends_at,
             suspended: false,

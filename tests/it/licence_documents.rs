@@ -1,5 +1,6 @@
 //! Signed licence documents at a running gateway: enforced with no call home, whatever is done to row and clock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use crate::gateway::{SAMPLE, TestGateway, group_set};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-async fn gateway(vendor: &VendorKey, store: &SharedStore) -> TestGateway {
+pub async fn gateway(vendor: &VendorKey, store: &SharedStore) -> TestGateway {
     let vendor_keys = vec![vendor.public()];
     let build = TestGateway::build().with(|config| config.licences.vendor_keys = vendor_keys);
     build.store(Arc::clone(store)).start().await
 }
 
-async fn install(gateway: &TestGateway, vendor: &VendorKey) -> LicenceId {
+pub async fn install(gateway: &TestGateway, vendor: &VendorKey, quotas: BTreeMap<String, u64>) -> LicenceId {
     let now = gateway.now();
     let document = Document {
         id: TokenId::random(),
@@ -32,7 +33,7 @@ async fn install(gateway: &TestGateway, vendor: &VendorKey) -> LicenceId {
         groups: group_set(&[SAMPLE]),
         plan: "gold".into(),
         seats: None,
-        quotas: std::collections::BTreeMap::new(),
+        quotas,
     };
     let documents = Documents::new(&Settings { vendor_keys: vec![vendor.public()] });
     let store = || Arc::clone(&gateway.store);
@@ -51,7 +52,7 @@ async fn a_document_counts_as_it_was_signed_whatever_the_row_says() {
     gateway.group(SAMPLE, None).await;
     gateway.group("extra", None).await;
     gateway.account("acme", None).await;
-    let id = install(&gateway, &vendor).await;
+    let id = install(&gateway, &vendor, BTreeMap::new()).await;
     let key = gateway.key("acme").await;
     assert_eq!(gateway.token_call(&key).await.json()["scope"], "demo sample");
 
@@ -77,7 +78,7 @@ async fn a_clock_that_was_set_back_makes_documents_grant_nothing_until_it_is_rig
     before.account("acme", None).await;
     before.account("local", None).await;
     before.licence("local", &[SAMPLE], None).await;
-    install(&before, &vendor).await;
+    install(&before, &vendor, BTreeMap::new()).await;
     let (key, local) = (before.key("acme").await, before.key("local").await);
     before.advance(31 * DAY);
     before.token_call(&key).await.problem(401, "invalid-credentials");
@@ -96,6 +97,6 @@ async fn a_clock_that_was_set_back_makes_documents_grant_nothing_until_it_is_rig
     after.advance(21 * DAY);
     assert_eq!(after.get("/health/ready").await.status, 200);
     // Time has caught up: a document that is in force grants again.
-    install(&after, &vendor).await;
+    install(&after, &vendor, BTreeMap::new()).await;
     assert_eq!(after.token_call(&key).await.status, 200);
 }

@@ -22,6 +22,7 @@ mod notices;
 mod oauth;
 mod openapi;
 mod patience;
+mod plans;
 mod proxy;
 mod revocation;
 mod rotation;

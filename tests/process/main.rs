@@ -14,6 +14,7 @@ mod installation;
 mod licences;
 mod output;
 mod peers;
+mod plans;
 mod poll;
 mod proxy;
 mod proxy_ends;

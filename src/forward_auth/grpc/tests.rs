@@ -116,6 +116,28 @@ fn header<'a>(headers: &'a [HeaderValueOption], name: &str) -> Option<&'a str> {
     Some(&header.header.as_ref().unwrap().value)
 }
 
+/// What bounds a request is said to its client, whether it passes or not.
+#[tokio::test]
+async fn a_plan_is_told_to_the_client() {
+    let house = House::new();
+    let terms = Terms { plan: Some("pro".parse().unwrap()), ..Terms::default() };
+    house.admit_on(terms, "bound", "carol", Client::Key("AbCdEfGhIjKm".parse().unwrap()), &["orders"]);
+    let asked = check_request("GET", "/orders/1", Some("Bearer bound"));
+    for left in [1, 0] {
+        let ok = check(&house, &asked).await.ok_response.expect("it passes");
+        let said = header(&ok.response_headers_to_add, "ratelimit").expect("a field");
+        assert!(said.starts_with(&format!("\"pro.day\";r={left};t=")), "{said}");
+        assert_eq!(header(&ok.response_headers_to_add, "ratelimit-policy"), Some("\"pro.day\";q=2;w=86400"));
+        assert_eq!(header(&ok.headers, "ratelimit"), None, "it is nothing to the API");
+    }
+    let response = check(&house, &asked).await;
+    assert_eq!(denial(&response), (429, "quota_exceeded", i32::from(RESOURCE_EXHAUSTED)));
+    let denied = response.denied_response.expect("a denial");
+    assert!(header(&denied.headers, "ratelimit").is_some_and(|said| said.starts_with("\"pro.day\";r=0;t=")));
+    assert!(header(&denied.headers, "retry-after").is_some());
+    assert!(denied.body.contains("\"violated-policies\":[\"pro.day\"]"), "{}", denied.body);
+}
+
 #[tokio::test]
 async fn who_may_pass_passes_with_the_identity_and_without_the_credential() {
     let response = check(&House::new(), &check_request("GET", "/orders/7?x=1", Some("Bearer good"))).await;

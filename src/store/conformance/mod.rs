@@ -21,6 +21,7 @@ use crate::secret::Secret;
 use crate::signing::{SigningKey, SigningState};
 use crate::store::SharedStore;
 
+mod counts;
 mod cuts;
 mod fits;
 mod notices;
@@ -28,6 +29,7 @@ mod records;
 mod usage;
 mod writers;
 
+pub(crate) use counts::*;
 pub(crate) use cuts::*;
 pub(crate) use fits::*;
 pub(crate) use notices::*;
@@ -95,6 +97,10 @@ macro_rules! store_conformance {
             a_batch_of_usage_is_added_once,
             no_usage_is_lost_under_many_writers,
             old_usage_is_forgotten_by_the_day,
+            counts_are_added_up_and_told_apart,
+            a_batch_of_counts_is_added_once,
+            no_count_is_lost_between_many_gateways,
+            counts_are_forgotten_when_they_end,
         ]);
     };
     (@cases $name:ident, $bench:path, [$($case:ident),* $(,)?]) => {

@@ -11,6 +11,7 @@ mod keys;
 mod licences;
 mod notices;
 mod open;
+mod plans;
 mod revocations;
 mod row;
 mod signing_keys;
@@ -36,6 +37,7 @@ use crate::keys::KeyStore;
 use crate::licences::LicenceStore;
 use crate::notices::NoticeStore;
 use crate::persist::{Error, Inserted, Result, Update, Updated};
+use crate::plans::CountStore;
 use crate::revocations::Change;
 use crate::signing::SigningKeyStore;
 
@@ -144,6 +146,7 @@ impl SqliteStore {
             self.notices(Timestamp::default()).await.err(),
             self.read_all_revocations().await.err(),
             self.read_all_usage_lines().await.err(),
+            self.counts(Timestamp::default()).await.err(),
         ];
         for error in read.into_iter().flatten() {
             findings.push(finding(error)?);

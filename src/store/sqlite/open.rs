@@ -32,6 +32,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0003_licences.sql"),
     include_str!("../../../migrations/sqlite/0004_usage.sql"),
     include_str!("../../../migrations/sqlite/0005_keys.sql"),
+    include_str!("../../../migrations/sqlite/0006_plans.sql"),
 ];
 
 const OWNER_ONLY: u32 = 0o600;

@@ -16,6 +16,7 @@ mod hygiene;
 mod leaving;
 mod messages;
 mod paths;
+mod plans;
 mod reload;
 mod smuggling;
 mod streams;

@@ -1,0 +1,196 @@
+//! Which plans bound a request: those of the licences that it came by, of its key, of its route and of its address in the Demo
+//! group. What they count is the `plans` room's; this one knows whose counts they are.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+
+use crate::client_addr;
+use crate::clock::Timestamp;
+use crate::groups::demo;
+use crate::ids::{GroupId, LicenceId, PlanId};
+use crate::plans::{Bound, Meters, Plan, Share, Shown, Subject};
+use crate::registry::Principal;
+use crate::routes::{Audience, Route};
+use crate::tokens::{Client, Limited};
+
+/// Places that are remembered at once. Beyond it all are found anew.
+const MOST_PLACES: usize = 100_000;
+
+/// Who asks for what, in numbers that are never used for anything else within a process.
+type Place = (u64, u64, usize);
+
+/// The plans in force, and everybody's counts by them.
+#[derive(Debug)]
+pub struct Quotas {
+    meters: Arc<Meters>,
+    state: ArcSwap<State>,
+    legacy_fields: bool,
+    /// Plans that somebody named and nobody knows, each told once.
+    unknown: Mutex<HashSet<PlanId>>,
+}
+
+/// What a reload replaces as a whole.
+#[derive(Debug, Default)]
+struct State {
+    plans: HashMap<PlanId, Arc<Plan>>,
+    demo: Option<Arc<Plan>>,
+    /// What bounds whom where; `None` is nothing.
+    bounds: DashMap<Place, Option<Arc<Bound>>>,
+}
+
+impl Quotas {
+    /// These plans, counted by `meters`; `demo` is the one of client addresses in the Demo group.
+    pub fn new(meters: Arc<Meters>, plans: &[Plan], demo: Option<&PlanId>, legacy_fields: bool) -> Self {
+        let state = ArcSwap::from_pointee(State::new(plans, demo));
+        Self { meters, state, legacy_fields, unknown: Mutex::default() }
+    }
+
+    /// Puts other plans into force. What was counted goes on to count, for the limits that are still there.
+    pub fn set(&self, plans: &[Plan], demo: Option<&PlanId>) {
+        self.state.store(Arc::new(State::new(plans, demo)));
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Drops what counts no more.
+    pub fn forget(&self, now: Timestamp) {
+        self.state.load().bounds.clear();
+        self.meters.forget(now);
+    }
+
+    /// The counts.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// Whether answers have the older fields as well.
+    pub(super) fn legacy_fields(&self) -> bool {
+        self.legacy_fields
+    }
+
+    /// What bounds a request of `who` on `route`, which is in the table of that number. Costs nothing where no plan is.
+    pub(super) fn bound(&self, who: &Principal, table: u64, route: &Route, client: IpAddr) -> Option<Arc<Bound>> {
+        let terms = who.terms();
+        let is_bound = !terms.limits.is_empty() || terms.plan.is_some() || route.plan.is_some();
+        if !is_bound && !who.is_demo() {
+            return None;
+        }
+        let state = self.state.load();
+        if who.is_demo()
+            && let Some(plan) = &state.demo
+        {
+            // Addresses come and go, and are not worth being remembered by place.
+            let mut all = self.of_key_and_route(&state, who, route);
+            all.extend(self.share(plan, Subject::Address(client_addr::network(client))));
+            return Some(Arc::new(Bound::new(&self.meters, all, vec![])));
+        }
+        if !is_bound {
+            return None;
+        }
+        let place = (who.serial(), table, route.index);
+        if let Some(found) = state.bounds.get(&place) {
+            return found.clone();
+        }
+        let all = self.of_key_and_route(&state, who, route);
+        let either = self.of_licences(&state, who, route);
+        let is_bound = !all.is_empty() || !either.is_empty();
+        let bound = is_bound.then(|| Arc::new(Bound::new(&self.meters, all, either)));
+        if state.bounds.len() >= MOST_PLACES {
+            state.bounds.clear();
+        }
+        state.bounds.insert(place, bound.clone());
+        bound
+    }
+
+    /// What is left to `who` by its key and its licences, wherever it may ask: whose it is counted for, and where each limit
+    /// stands. Nothing is charged.
+    pub(super) fn standings(&self, who: &Principal, now: Timestamp) -> Vec<(&'static str, Shown)> {
+        let terms = who.terms();
+        if terms.limits.is_empty() && terms.plan.is_none() {
+            return vec![];
+        }
+        let state = self.state.load();
+        let of_licences = terms.limits.iter().flat_map(|limited| self.of_licence(&state, limited));
+        let shares = self.of_key(&state, who).into_iter().map(|share| ("key", share));
+        let shares = shares.chain(of_licences.map(|share| ("licence", share)));
+        shares
+            .flat_map(|(per, share)| share.shown(&self.meters, now).into_iter().map(move |shown| (per, shown)))
+            .collect()
+    }
+
+    fn of_key(&self, state: &State, who: &Principal) -> Option<Share> {
+        let (Client::Key(id), Some(plan)) = (who.client(), &who.terms().plan) else { return None };
+        self.share(&self.known(state, plan)?, Subject::Key(*id))
+    }
+
+    fn of_key_and_route(&self, state: &State, who: &Principal, route: &Route) -> Vec<Share> {
+        let of_route = route.plan.as_ref().and_then(|plan| {
+            let subject = Subject::Route(route.id.clone(), who.account().clone());
+            self.share(&self.known(state, plan)?, subject)
+        });
+        self.of_key(state, who).into_iter().chain(of_route).collect()
+    }
+
+    /// The alternatives of the licences by which the request reaches the route: as of several subscriptions, it is charged to
+    /// the first that has anything left. None, when it reaches it by a licence that bounds nothing too.
+    fn of_licences(&self, state: &State, who: &Principal, route: &Route) -> Vec<Vec<Share>> {
+        let asked = route.audience.groups();
+        // Everybody reaches the Demo group: where no group is asked for, it is not the one by which they came.
+        let is_asked =
+            |group: &&GroupId| if asked.is_empty() { **group != demo::group() } else { asked.contains(*group) };
+        let reached: Vec<&GroupId> = who.groups().iter().filter(is_asked).collect();
+        let limits = &who.terms().limits;
+        let is_limited = |group: &&&GroupId| limits.iter().any(|limited| limited.groups.contains(**group));
+        // Where one group is enough, the one that nothing bounds is. Where all are asked for, those that are bounded count.
+        let is_free = !matches!(route.audience, Audience::AllOf(_)) && !reached.iter().all(|group| is_limited(&group));
+        if is_free {
+            return vec![];
+        }
+        let mut either = Vec::new();
+        for limited in limits.iter().filter(|limited| reached.iter().any(|group| limited.groups.contains(*group))) {
+            let shares = self.of_licence(state, limited);
+            if shares.is_empty() {
+                return vec![];
+            }
+            either.push(shares);
+        }
+        either
+    }
+
+    /// The plan that a licence names and the quotas of its document: both hold.
+    fn of_licence(&self, state: &State, limited: &Limited) -> Vec<Share> {
+        let named = limited.plan.as_ref().and_then(|plan| self.known(state, plan));
+        let own = document_plan(&limited.licence).and_then(|id| Plan::of_quotas(id, &limited.quotas)).map(Arc::new);
+        let plans = named.into_iter().chain(own);
+        plans.filter_map(|plan| self.share(&plan, Subject::Licence(limited.licence))).collect()
+    }
+
+    fn share(&self, plan: &Arc<Plan>, subject: Subject) -> Option<Share> {
+        Some(Share { counted: self.meters.of(plan, subject)?, plan: Arc::clone(plan) })
+    }
+
+    /// The plan of that name. One that the configuration does not know bounds nothing.
+    fn known(&self, state: &State, plan: &PlanId) -> Option<Arc<Plan>> {
+        let found = state.plans.get(plan).map(Arc::clone);
+        if found.is_none() && self.unknown.lock().unwrap_or_else(PoisonError::into_inner).insert(plan.clone()) {
+            tracing::warn!(plan = %plan, "a licence or key names a plan that [[plans]] does not have; it bounds nothing");
+        }
+        found
+    }
+}
+
+impl State {
+    fn new(plans: &[Plan], demo: Option<&PlanId>) -> Self {
+        let plans: HashMap<_, _> = plans.iter().map(|plan| (plan.id.clone(), Arc::new(plan.clone()))).collect();
+        let demo = demo.and_then(|id| plans.get(id)).map(Arc::clone);
+        Self { plans, demo, bounds: DashMap::new() }
+    }
+}
+
+/// What the quotas of a licence's document are called: in lower case, as plans are.
+fn document_plan(licence: &LicenceId) -> Option<PlanId> {
+    format!("licence-{licence}").to_ascii_lowercase().parse().ok()
+}

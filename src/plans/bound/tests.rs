@@ -1,0 +1,115 @@
+//! One step takes all or nothing, whoever else is at it.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::ids::{KeyId, LicenceId};
+use crate::plans::{Settings, Subject};
+
+const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+fn meters() -> Arc<Meters> {
+    Arc::new(Meters::new(&Settings::default(), vec![]))
+}
+
+fn plan(id: &str, limits: &[(&str, u64)]) -> Arc<Plan> {
+    let limit = |(name, most): &(&str, u64)| Limit::named(name, *most, None).unwrap();
+    Arc::new(Plan { id: id.parse().unwrap(), limits: limits.iter().map(limit).collect() })
+}
+
+fn share(meters: &Meters, plan: &Arc<Plan>, subject: &Subject) -> Share {
+    Share { counted: meters.of(plan, subject.clone()).unwrap(), plan: Arc::clone(plan) }
+}
+
+fn key() -> Subject {
+    Subject::Key(KeyId::random())
+}
+
+fn left(taken: &[Shown]) -> Vec<(String, u64)> {
+    taken.iter().map(|shown| (shown.plan.id.to_string(), shown.standing.left)).collect()
+}
+
+/// Threads take by bounds that have some meters in common, in whatever order they were written: nobody waits for ever, and of
+/// each meter no more is taken than there is.
+#[test]
+fn many_threads_take_exactly_what_there_is() {
+    const MOST: u64 = 500;
+    let meters = meters();
+    let plan = plan("pro", &[("requests_per_day", MOST), ("requests_per_hour", 10 * MOST)]);
+    let subjects: Vec<Subject> = (0..3).map(|_| key()).collect();
+    let bounds: Vec<_> = [[0, 1], [1, 2], [2, 0], [1, 0]]
+        .map(|pair| pair.map(|at| share(&meters, &plan, &subjects[at])).to_vec())
+        .map(|all| Arc::new(Bound::new(&meters, all, vec![])))
+        .into();
+    let (taken, barrier) = ([const { AtomicUsize::new(0) }; 4], Barrier::new(8));
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (bound, taken, barrier) = (&bounds[thread % 4], &taken[thread % 4], &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                while bound.take(NOW).is_ok() {
+                    taken.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let taken = taken.map(|taken| taken.load(Ordering::Relaxed) as u64);
+    let of = [taken[0] + taken[2] + taken[3], taken[0] + taken[1] + taken[3], taken[1] + taken[2]];
+    for (subject, of) in subjects.iter().zip(of) {
+        assert!(of <= MOST);
+        let counted = meters.of(&plan, subject.clone()).unwrap();
+        let mut standings = counted.lock();
+        let left: Vec<_> =
+            standings.meter.standings(&plan, meters.calendar(), NOW).map(|standing| standing.left).collect();
+        assert_eq!(left, [MOST - of, 10 * MOST - of], "what was refused is counted nowhere");
+    }
+    // Two of three subjects are used up, or none would have been refused.
+    assert!(of.iter().filter(|of| **of == MOST).count() >= 2, "{of:?}");
+}
+
+#[test]
+fn the_first_alternative_that_has_some_left_is_charged() {
+    let meters = meters();
+    let (small, large) = (plan("small", &[("requests_per_day", 1)]), plan("large", &[("requests_per_hour", 2)]));
+    let own = plan("own", &[("requests_per_day", 9)]);
+    let licence = |plan| vec![share(&meters, plan, &Subject::Licence(LicenceId::random()))];
+    let all = vec![share(&meters, &own, &key())];
+    let bound = Arc::new(Bound::new(&meters, all, vec![licence(&small), licence(&large)]));
+    let expected = [("small", 0), ("large", 1), ("large", 0)];
+    for (turn, (plan, remaining)) in expected.into_iter().enumerate() {
+        let taken = bound.take(NOW).unwrap();
+        assert_eq!(left(&taken.shown), [("own".to_owned(), 8 - turn as u64), (plan.to_owned(), remaining)]);
+    }
+    let refused = bound.take(NOW).unwrap_err();
+    assert_eq!((refused.plan.id.as_str(), left(&refused.shown)[0].1), ("large", 6), "the first that will have more");
+    assert!(bound.take(NOW + refused.wait - Duration::from_millis(1)).is_err());
+    assert!(bound.take(NOW + refused.wait).is_ok());
+}
+
+#[test]
+fn a_place_is_given_back_once() {
+    let meters = meters();
+    let (plan, subject) = (plan("pro", &[("concurrent", 2), ("bytes_per_day", 100)]), key());
+    let bound = Arc::new(Bound::new(&meters, vec![share(&meters, &plan, &subject)], vec![]));
+    let mut first = bound.take(NOW).unwrap().held.unwrap();
+    let second = bound.take(NOW).unwrap();
+    assert_eq!(bound.take(NOW).unwrap_err().wait, Duration::ZERO);
+    first.end();
+    first.end();
+    // What has ended may still have bytes on their way.
+    first.pass(40, NOW);
+    drop(first);
+    let third = bound.take(NOW).unwrap();
+    assert_eq!(left(&third.shown), [("pro".to_owned(), 0), ("pro".to_owned(), 60)]);
+    drop((second, third));
+    drop(bound);
+    assert_eq!(meters.len(), 1);
+    meters.forget(NOW + Duration::from_secs(86_400));
+    assert_eq!(meters.len(), 1, "what is to be written stays");
+    drop(meters.take_listed());
+    meters.forget(NOW);
+    assert_eq!(meters.len(), 1, "bytes of this day count still");
+    meters.forget(NOW + Duration::from_secs(86_400));
+    assert!(meters.is_empty());
+}
