@@ -238,8 +238,10 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// What was found.
-    pub fn done(self) -> Looked {
+    /// What was found. The new keys come in the order of their ids: a store keeps them so, and what is written together then
+    /// lies together.
+    pub fn done(mut self) -> Looked {
+        self.found.new.sort_unstable_by_key(|key| key.id);
         self.found
     }
 

@@ -83,6 +83,8 @@ pub trait LicenceStore: Send + Sync {
     async fn licence(&self, id: &LicenceId) -> Result<Option<Licence>>;
     /// All licences by account and id, or those of one account.
     async fn licences(&self, of: Option<&AccountName>) -> Result<Vec<Licence>>;
+    /// Those that were installed from a document, by account and id.
+    async fn installed_licences(&self) -> Result<Vec<Licence>>;
     /// Replaces a licence by an atomic function of its present value; `id`, `account` and `created_at` never change.
     /// A [`Cut`](crate::persist::Cut) revokes the account's tokens in the same transaction.
     async fn update_licence(

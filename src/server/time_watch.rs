@@ -35,8 +35,7 @@ impl TimeWatch {
     /// The store's.
     pub async fn start(documents: Arc<Documents>, store: SharedStore, clock: Arc<dyn Clock>) -> persist::Result<Self> {
         documents.learn(store.latest_time().await?);
-        let installed = store.licences(None).await?.into_iter().filter(|licence| licence.document.is_some()).collect();
-        documents.believed(installed);
+        documents.believed(store.installed_licences().await?);
         let watch = Self { documents, store, clock, told: Arc::default() };
         watch.look().await;
         Ok(watch)

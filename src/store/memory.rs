@@ -143,6 +143,13 @@ impl State {
         revocation
     }
 
+    /// Those of which `is_asked_for` is true, by account and id.
+    fn licences_where(&self, is_asked_for: impl Fn(&Licence) -> bool) -> Vec<Licence> {
+        let mut licences: Vec<Licence> = self.licences.values().filter(|held| is_asked_for(held)).cloned().collect();
+        licences.sort_by(|a, b| (&a.account, &a.id).cmp(&(&b.account, &b.id)));
+        licences
+    }
+
     fn licences_of(&self, name: &AccountName) -> Vec<Licence> {
         self.licences.values().filter(|held| held.account == *name).cloned().collect()
     }
@@ -339,15 +346,11 @@ impl LicenceStore for MemoryStore {
     }
 
     async fn licences(&self, of: Option<&AccountName>) -> Result<Vec<Licence>> {
-        let mut licences: Vec<Licence> = self
-            .state()
-            .licences
-            .values()
-            .filter(|held| of.is_none_or(|name| held.account == *name))
-            .cloned()
-            .collect();
-        licences.sort_by(|a, b| (&a.account, &a.id).cmp(&(&b.account, &b.id)));
-        Ok(licences)
+        Ok(self.state().licences_where(|held| of.is_none_or(|name| held.account == *name)))
+    }
+
+    async fn installed_licences(&self) -> Result<Vec<Licence>> {
+        Ok(self.state().licences_where(|held| held.document.is_some()))
     }
 
     async fn update_licence(

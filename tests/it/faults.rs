@@ -99,6 +99,7 @@ hand_on!(KeyStore {
 hand_on!(LicenceStore {
     fn insert_licence(licence: &Licence) -> bool;
     fn insert_licence_if(licence: &Licence, fits: &Beside<'_>) -> Inserted;
+    fn installed_licences() -> Vec<Licence>;
     fn latest_time() -> Timestamp;
     fn note_time(at: Timestamp) -> ();
     fn licence(id: &LicenceId) -> Option<Licence>;

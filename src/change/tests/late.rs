@@ -107,6 +107,9 @@ impl LicenceStore for Late {
     async fn licences(&self, of: Option<&AccountName>) -> Result<Vec<Licence>> {
         self.store.licences(of).await
     }
+    async fn installed_licences(&self) -> Result<Vec<Licence>> {
+        self.store.installed_licences().await
+    }
     async fn update_licence(
         &self,
         id: &LicenceId,

@@ -354,6 +354,13 @@ pub(crate) async fn lists_are_ordered_and_filtered(bench: Bench) {
     let of = store.licences(Some(&name("a"))).await.expect("a list");
     assert_eq!(of.into_iter().map(|held| held.id).collect::<Vec<_>>(), ['1', '2', '3'].map(licence_id));
     assert_eq!(store.licences(Some(&name("nobody"))).await.expect("a list"), []);
+
+    assert_eq!(store.installed_licences().await.expect("a list"), []);
+    let installed = |id, of| Licence { document: Some("a document".to_owned()), ..licence(id, of) };
+    for (id, of) in [('d', "b"), ('c', "a")] {
+        assert!(store.insert_licence(&installed(id, of)).await.expect("an insert"));
+    }
+    assert_eq!(store.installed_licences().await.expect("a list"), [installed('c', "a"), installed('d', "b")]);
 }
 
 pub(crate) async fn an_update_of_nothing_is_missing(bench: Bench) {

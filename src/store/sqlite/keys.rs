@@ -1,10 +1,13 @@
 //! The SQL of API keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::LazyLock;
 
 use async_trait::async_trait;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteRow;
 
+use super::many::{AT_ONCE, bind_all, places};
 use super::row::{Columns, duration, millis, word_of};
 use super::{Replaced, Sql, SqliteStore, Stored, Write, sql};
 use crate::clock::Timestamp;
@@ -92,15 +95,57 @@ impl Replaced for Key {
     }
 }
 
+/// The columns of a key, in the order of [`bind_key`].
+const COLUMNS: &str = "id, label, hash, groups, state, expires_at, networks, used_at, rolled_at, old_hash, old_grace, \
+                       old_ends_at, old_used_at, plan, account, created_at";
+const COLUMN_COUNT: usize = 16;
+
+fn bind_key(query: Sql, key: &Key) -> Sql {
+    bind_changing(query.bind(key.id.as_str()), key).bind(key.account.as_str()).bind(millis(key.created_at))
+}
+
+/// Adds keys, of those whose ids are not taken, and returns the ids.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO keys ({COLUMNS}) SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL \
+         ON CONFLICT (id) DO NOTHING RETURNING id",
+        places(COLUMN_COUNT)
+    )
+});
+
 /// Adds a key, where its id is not taken.
 fn insert(key: &Key) -> Sql {
-    let insert =
-        sql("INSERT INTO keys (id, label, hash, groups, state, expires_at, networks, used_at, rolled_at, old_hash, \
-                      old_grace, old_ends_at, old_used_at, plan, account, created_at) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
-                      ON CONFLICT (id) DO NOTHING");
-    bind_changing(insert.bind(key.id.as_str()), key).bind(key.account.as_str()).bind(millis(key.created_at))
+    static INSERT_ONE: LazyLock<String> = LazyLock::new(|| {
+        let places = vec!["?"; COLUMN_COUNT].join(", ");
+        format!("INSERT INTO keys ({COLUMNS}) VALUES ({places}) ON CONFLICT (id) DO NOTHING")
+    });
+    bind_key(sqlx::query(AssertSqlSafe(INSERT_ONE.as_str())), key)
 }
+
+/// Puts stamps on keys, at most one on each, as [`Stamp::put_on`] has it.
+static STAMP: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH new (id, old, rolled, at) AS (VALUES {}) UPDATE keys SET \
+         used_at = CASE WHEN NOT old AND rolled_at IS rolled THEN MAX(COALESCE(used_at, 0), at) ELSE used_at END, \
+         old_used_at = CASE WHEN old AND rolled_at = rolled OR NOT old AND rolled_at > COALESCE(rolled, -1) \
+         THEN MAX(COALESCE(old_used_at, 0), at) ELSE old_used_at END FROM new WHERE keys.id = new.id",
+        places(4)
+    )
+});
+
+fn bind_stamp(query: Sql, stamp: &Stamp) -> Sql {
+    query.bind(stamp.key.as_str().to_owned()).bind(stamp.old).bind(stamp.rolled_at.map(millis)).bind(millis(stamp.at))
+}
+
+/// How many of these stamps, from the first on, are of keys that differ.
+fn of_different_keys(stamps: &[Stamp]) -> usize {
+    let mut keys = HashSet::new();
+    stamps.iter().take(AT_ONCE).take_while(|stamp| keys.insert(stamp.key)).count()
+}
+
+/// Keys whose old secret has ended. Without the sign the order of the ids would be read from the table, all of it, and each
+/// gateway asks this once a second.
+pub(super) const TO_FINISH: &str = "SELECT id FROM keys WHERE old_hash IS NOT NULL AND old_ends_at <= $1 ORDER BY +id";
 
 /// How many keys of an account hold a seat, as [`Key::holds_seat`] has it.
 fn held(account: &AccountName, now: Timestamp) -> Sql {
@@ -141,13 +186,15 @@ impl KeyStore for SqliteStore {
     async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>> {
         let mut write = self.write().await?;
         let (mut new, mut seated) = (0, BTreeSet::new());
-        for key in keys {
-            if write.execute(insert(key)).await? > 0 {
-                new += 1;
-                if key.holds_seat(now) {
-                    seated.insert(&key.account);
-                }
-            }
+        for some in keys.chunks(AT_ONCE) {
+            let insert = bind_all(sqlx::query(AssertSqlSafe(INSERT.as_str())), some, COLUMN_COUNT, bind_key);
+            let rows = write.rows(insert).await?;
+            let inserted: Result<HashSet<KeyId>> =
+                rows.iter().map(|row| Columns::of(row, "keys", "id").parsed("id")).collect();
+            let inserted = inserted?;
+            new += inserted.len();
+            let held = some.iter().filter(|key| inserted.contains(&key.id) && key.holds_seat(now));
+            seated.extend(held.map(|key| &key.account));
         }
         for account in seated {
             if !fit(account, &write.seating(account, now).await?) {
@@ -197,25 +244,21 @@ impl KeyStore for SqliteStore {
     }
 
     async fn keys_to_finish(&self, now: Timestamp) -> Result<Vec<KeyId>> {
-        let query = sql("SELECT id FROM keys WHERE old_hash IS NOT NULL AND old_ends_at <= $1 ORDER BY id");
-        let rows = self.rows(query.bind(millis(now))).await?;
+        let rows = self.rows(sql(TO_FINISH).bind(millis(now))).await?;
         rows.iter().map(|row| Columns::of(row, "keys", "id").parsed("id")).collect()
     }
 
     async fn stamp_keys(&self, stamps: &[Stamp]) -> Result<()> {
+        // In the order of the table: neighbours in it are on the same pages. The two secrets of a key are apart.
+        let mut stamps = stamps.to_vec();
+        stamps.sort_by_key(|stamp| (stamp.old, stamp.key));
         for some in stamps.chunks(STAMPED_AT_ONCE) {
-            let mut write = self.write().await?;
-            for stamp in some {
-                let update = sql("UPDATE keys SET used_at = CASE WHEN NOT $2 AND rolled_at IS $3 \
-                                  THEN MAX(COALESCE(used_at, 0), $4) ELSE used_at END, \
-                                  old_used_at = CASE WHEN $2 AND rolled_at = $3 \
-                                  OR NOT $2 AND rolled_at > COALESCE($3, -1) \
-                                  THEN MAX(COALESCE(old_used_at, 0), $4) ELSE old_used_at END WHERE id = $1")
-                .bind(stamp.key.to_string())
-                .bind(stamp.old)
-                .bind(stamp.rolled_at.map(millis))
-                .bind(millis(stamp.at));
+            let (mut write, mut rest) = (self.write().await?, some);
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(of_different_keys(rest));
+                let update = bind_all(sqlx::query(AssertSqlSafe(STAMP.as_str())), now, 4, bind_stamp);
                 write.execute(update).await?;
+                rest = later;
             }
             write.commit().await?;
         }

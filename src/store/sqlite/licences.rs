@@ -108,6 +108,12 @@ impl LicenceStore for SqliteStore {
         self.list(query).await
     }
 
+    async fn installed_licences(&self) -> Result<Vec<Licence>> {
+        let query = sql("SELECT id, account, groups, plan, starts_at, ends_at, suspended, seats, trial, document, \
+                         created_at FROM licences WHERE document IS NOT NULL ORDER BY +account, id");
+        self.list(query).await
+    }
+
     async fn update_licence(
         &self,
         id: &LicenceId,

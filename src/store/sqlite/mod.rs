@@ -9,6 +9,7 @@ mod fault;
 mod groups;
 mod keys;
 mod licences;
+mod many;
 mod notices;
 mod open;
 mod plans;

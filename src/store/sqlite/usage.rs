@@ -3,16 +3,16 @@
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteRow;
 
+use super::many::{AT_ONCE, bind_all, places};
 use super::row::{Columns, millis, number};
 use super::{Sql, SqliteStore, sql};
 use crate::persist::Result;
 use crate::store::rules::{BATCHES_KEPT, first_kept};
 use crate::tokens::Client;
-use crate::usage::{BUCKETS, Batch, By, Counts, Filter, Holder, Hour, Label, Row, StatusClass, UsageStore};
+use crate::usage::{BUCKETS, Batch, By, Counts, Filter, Holder, Hour, Label, Line, Row, StatusClass, UsageStore};
 
 /// The columns of what is counted, in the order of [`Counts`].
 const COUNTED: [&str; 3 + BUCKETS] = [
@@ -38,48 +38,66 @@ const COUNTED: [&str; 3 + BUCKETS] = [
     "longer",
 ];
 
-/// Lines that are new. `$1` is a list of rows, as [`listed`] makes it: one statement for all of them.
-const ADD_LINES: &str = "INSERT INTO usage_lines (account, key, grp, route, class) \
-     SELECT DISTINCT value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each($1) WHERE true \
-     ON CONFLICT DO NOTHING";
+/// The columns of a line, and those of a row: its hour, its line and what is counted of it.
+const LINE: usize = 5;
+const ROW: usize = 1 + LINE + COUNTED.len();
 
-/// What is counted of them: added to what is there.
-static ADD_COUNTS: LazyLock<String> = LazyLock::new(|| {
+/// Lines that are new. A row of NULLs is none.
+static ADD_LINES: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "INSERT INTO usage (hour, line, {}) SELECT new.value ->> 0, usage_lines.id, {} \
-         FROM json_each($1) AS new CROSS JOIN usage_lines ON account = new.value ->> 1 \
-         AND usage_lines.key = new.value ->> 2 AND grp = new.value ->> 3 AND route = new.value ->> 4 \
-         AND class = new.value ->> 5 WHERE true ON CONFLICT (hour, line) DO UPDATE SET {}",
-        COUNTED.join(", "),
-        each(|number, _| format!("new.value ->> {}", number + 6)),
-        each(|_, column| format!("{column} = {column} + excluded.{column}")),
+        "INSERT INTO usage_lines (account, key, grp, route, class) \
+         SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",
+        places(LINE),
     )
 });
 
+/// What is counted of them: added to what is there. A row of NULLs is of no line.
+static ADD_COUNTS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH new (hour, account, key, grp, route, class, {columns}) AS (VALUES {}) \
+         INSERT INTO usage (hour, line, {columns}) SELECT new.hour, usage_lines.id, {} \
+         FROM new CROSS JOIN usage_lines ON usage_lines.account = new.account AND usage_lines.key = new.key \
+         AND usage_lines.grp = new.grp AND usage_lines.route = new.route AND usage_lines.class = new.class WHERE true \
+         ON CONFLICT (hour, line) DO UPDATE SET {}",
+        places(ROW),
+        each(|column| format!("new.{column}")),
+        each(|column| format!("{column} = {column} + excluded.{column}")),
+        columns = COUNTED.join(", "),
+    )
+});
+
+/// The oldest hour. `MIN(hour)` would be looked for in the other index, all through it.
+pub(super) const OLDEST: &str = "SELECT hour FROM usage ORDER BY hour LIMIT 1";
+
 /// The sums of what was counted.
-static SUMS: LazyLock<String> = LazyLock::new(|| each(|_, column| format!("SUM({column}) AS {column}")));
+static SUMS: LazyLock<String> = LazyLock::new(|| each(|column| format!("SUM({column}) AS {column}")));
 
 /// Something for each of the columns.
-fn each(of: impl Fn(usize, &str) -> String) -> String {
-    let all: Vec<String> = COUNTED.iter().enumerate().map(|(number, column)| of(number, column)).collect();
-    all.join(", ")
+fn each(of: impl Fn(&str) -> String) -> String {
+    COUNTED.map(of).join(", ")
 }
 
-/// A row as a list: hour, line, counts, in the order of the columns above.
-fn listed(row: &Row) -> Value {
-    let line = &row.line;
+/// A line, in the order of its columns.
+type LineColumns<'a> = (&'a str, &'a str, &'a str, &'a str, i64);
+
+fn line_columns(line: &Line) -> LineColumns<'_> {
     let (account, key) = match &line.holder {
         Some(holder) => (holder.account.as_str(), key_column(&holder.client)),
         None => ("", ""),
     };
     let group = line.group.as_ref().map_or("", |group| group.as_str());
     let route = line.route.as_ref().map_or("", |route| route.as_str());
+    (account, key, group, route, line.class.digit().into())
+}
+
+fn bind_line(query: Sql, (account, key, group, route, class): LineColumns<'_>) -> Sql {
+    query.bind(account).bind(key).bind(group).bind(route).bind(class)
+}
+
+fn bind_row(query: Sql, line: LineColumns<'_>, row: &Row) -> Sql {
     let Counts { requests, bytes_in, bytes_out, latency } = &row.counts;
-    let mut list = vec![json!(row.hour.0), account.into(), key.into(), group.into(), route.into()];
-    list.push(line.class.digit().into());
     let counts = [requests, bytes_in, bytes_out].into_iter().chain(&latency.0);
-    list.extend(counts.map(|count| Value::from(number(*count))));
-    Value::Array(list)
+    counts.fold(bind_line(query.bind(row.hour.0), line), |query, count| query.bind(number(*count)))
 }
 
 fn key_column(client: &Client) -> &str {
@@ -192,9 +210,17 @@ impl UsageStore for SqliteStore {
             // It is there already.
             return write.abandon().await;
         }
-        let rows = Value::Array(batch.rows.iter().map(listed).collect()).to_string();
-        write.execute(sql(ADD_LINES).bind(rows.clone())).await?;
-        write.execute(sqlx::query(AssertSqlSafe(ADD_COUNTS.as_str())).bind(rows)).await?;
+        // In the order of the index: neighbours in it are on the same pages.
+        let mut rows: Vec<(LineColumns<'_>, &Row)> =
+            batch.rows.iter().map(|row| (line_columns(&row.line), row)).collect();
+        rows.sort_unstable_by_key(|(line, _)| *line);
+        let statement = |text: &'static LazyLock<String>| sqlx::query(AssertSqlSafe(text.as_str()));
+        for some in rows.chunks(AT_ONCE) {
+            let lines = bind_all(statement(&ADD_LINES), some, LINE, |query, (line, _)| bind_line(query, *line));
+            write.execute(lines).await?;
+            let counts = bind_all(statement(&ADD_COUNTS), some, ROW, |query, (line, row)| bind_row(query, *line, row));
+            write.execute(counts).await?;
+        }
         write.commit().await
     }
 
@@ -204,7 +230,7 @@ impl UsageStore for SqliteStore {
 
     async fn forget_usage(&self, before: Hour) -> Result<u64> {
         // Most often there is nothing to forget, and then nobody else need wait.
-        let oldest = self.row(sql("SELECT MIN(hour) AS hour FROM usage HAVING hour IS NOT NULL")).await?;
+        let oldest = self.row(sql(OLDEST)).await?;
         let Some(oldest) = oldest.as_ref().map(|row| hour(&Columns::of(row, "usage", "hour"))).transpose()? else {
             return Ok(0);
         };
