@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::count::{Count, Reach};
-use super::{Calendar, Limit, Measure, Plan, Span};
+use super::{Calendar, Limit, Measure, Plan, Row, Span};
 use crate::clock::Timestamp;
 
 /// One too many.
@@ -42,12 +42,12 @@ pub struct Meter {
     /// By [`Limit::word`]. There are eight words at the most, so this is looked through.
     counts: Vec<(&'static str, Count)>,
     /// What was in the store when this began, for counts that nobody has asked for yet.
-    stored: Vec<(String, Timestamp, u64)>,
+    stored: Vec<Row>,
 }
 
 impl Meter {
-    /// With what is in the store of it: words, first instants and totals.
-    pub(super) fn with(stored: Vec<(String, Timestamp, u64)>) -> Self {
+    /// With what is in the store of it.
+    pub(super) fn with(stored: Vec<Row>) -> Self {
         Self { counts: Vec::new(), stored }
     }
 
@@ -59,8 +59,8 @@ impl Meter {
             None => {
                 let mut count = Count::new(limit);
                 count.turn(calendar, now);
-                for (_, from, total) in self.stored.iter().filter(|(of, ..)| of == word) {
-                    count.learn(*from, *total);
+                for Row { line, used, .. } in self.stored.iter().filter(|row| row.line.limit == word) {
+                    count.learn(line.from, *used);
                 }
                 self.counts.push((word, count));
                 self.counts.len() - 1
@@ -148,9 +148,9 @@ impl Meter {
         }
     }
 
-    /// Whether nothing of it counts at `now` any more.
+    /// Whether nothing of it counts at `now` any more, of what nobody has asked for yet neither.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        self.counts.iter().all(|(_, count)| count.is_over(now))
+        self.counts.iter().all(|(_, count)| count.is_over(now)) && self.stored.iter().all(|row| row.until <= now)
     }
 }
 

@@ -148,7 +148,7 @@ impl Meters {
         }
         let entry = self.counted.entry(key.clone()).or_insert_with(|| {
             let rows = lock(&self.stored).remove(&key).unwrap_or_default();
-            let meter = Meter::with(rows.into_iter().map(|row| (row.line.limit, row.line.from, row.used)).collect());
+            let meter = Meter::with(rows);
             let (plan, subject) = key;
             Arc::new(Counted { plan, subject, inner: Mutex::new(Inner { meter, is_listed: false }) })
         });

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::ids::{KeyId, LicenceId};
-use crate::plans::{Settings, Subject};
+use crate::plans::{Line, Row, Settings, Subject};
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -112,4 +112,29 @@ fn a_place_is_given_back_once() {
     assert_eq!(meters.len(), 1, "bytes of this day count still");
     meters.forget(NOW + Duration::from_secs(86_400));
     assert!(meters.is_empty());
+}
+
+/// Of alternatives the later ones are not asked while the first allows it: what the store says of them is kept meanwhile.
+#[test]
+fn what_nobody_has_asked_for_yet_is_not_forgotten() {
+    let plan = plan("pro", &[("requests_per_day", 2)]);
+    let [first, second] = [(); 2].map(|()| Subject::Licence(LicenceId::random()));
+    let from = Timestamp::from_secs(NOW.secs() - NOW.secs() % 86_400);
+    let day = Duration::from_secs(86_400);
+    let line = Line { plan: plan.id.clone(), subject: second.clone(), limit: "day".to_owned(), from };
+    let used_up = Row { line, until: from + day, used: 2 };
+    let meters = Arc::new(Meters::new(&Settings::default(), vec![used_up]));
+    let bound = || {
+        let either = [&first, &second].map(|subject| vec![share(&meters, &plan, subject)]);
+        Arc::new(Bound::new(&meters, vec![], either.into()))
+    };
+    bound().take(NOW).unwrap();
+    meters.take_listed();
+    meters.forget(NOW);
+    bound().take(NOW).unwrap();
+    meters.take_listed();
+    meters.forget(NOW);
+    assert!(bound().take(NOW).is_err(), "both are used up");
+    meters.forget(from + day);
+    assert!(meters.is_empty(), "and forgotten when they count no more");
 }
