@@ -85,8 +85,8 @@ pub enum Span {
         /// At least 1.
         burst: u64,
     },
-    /// Any time so long, by two windows: what came in the one before counts for as much of it as still lies within. In no window
-    /// of the clock are there more than the limit says.
+    /// By two windows of the clock, so long each: what came in the one before counts for as much of it as still lies within. In no
+    /// window of the clock are there more than the limit says; across two of them there may be, of what came in a burst.
     Sliding(Duration),
     /// The day or the month by the calendar.
     Calendar(Period),
