@@ -250,11 +250,14 @@ impl Look<'_> {
         // What the reader of JSON says of a value repeats it, and it may be a hash.
         let read = serde_json::from_str::<Line>(line).map_err(|error| {
             let text = error.to_string();
-            let text = text.split(", expected").next().unwrap_or_default();
-            match error.classify() {
-                serde_json::error::Category::Data if !text.contains("invalid type") => text.to_owned(),
-                _ => format!("it is no key in JSON (column {})", error.column()),
-            }
+            // Where it is in the file its number says; to the reader every line is the first.
+            let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+            let what = what.split(", expected").next().unwrap_or_default();
+            let what = match error.classify() {
+                serde_json::error::Category::Data if !what.contains("invalid type") => what,
+                _ => "it is no key in JSON",
+            };
+            format!("{what} (column {})", error.column())
         });
         let key = match read.and_then(|line| line.key(self.now)) {
             Ok(key) => key,

@@ -50,7 +50,7 @@ pub(super) async fn import(
         for (number, some) in new.chunks(AT_ONCE).enumerate() {
             imported += operations.take_in(some).await.map_err(|error| {
                 Failure::from(error)
-                    .hint(format!("{imported} keys are written; run it again with the same file for the rest"))
+                    .hint(format!("written so far: {}; run it again with the same file for the rest", keys(imported)))
             })?;
             let done = number * AT_ONCE + some.len();
             if done.is_multiple_of(TOLD_EVERY) {
@@ -60,11 +60,17 @@ pub(super) async fn import(
     }
     let count = if dry_run { new.len() } else { imported };
     let verb = if dry_run { "would be imported" } else { "imported" };
-    session.out.note(&format!("{count} keys {verb}; {present} are there already"));
+    let (keys, are) = (keys(count), if present == 1 { "is" } else { "are" });
+    session.out.note(&format!("{keys} {verb}; {present} {are} there already"));
     if session.out.json() {
         session.out.document(&Imported { imported: count, already_there: present, dry_run })?;
     }
     Ok(())
+}
+
+/// So many of them.
+fn keys(count: usize) -> String {
+    if count == 1 { "1 key".to_owned() } else { format!("{count} keys") }
 }
 
 /// The first pass: every line is looked at.
@@ -107,6 +113,7 @@ pub(super) async fn export(
         let lines: Result<Vec<String>, _> = some.iter().map(|key| serde_json::to_string(&Line::of(key, now))).collect();
         session.out.data(&lines.map_err(|error| Failure::ours(error.to_string()))?.join("\n"))?;
     }
-    session.out.note(&format!("{} keys, with their hashes: keep them as secret as the database", keys.len()));
+    let keys = self::keys(keys.len());
+    session.out.note(&format!("{keys}, with their hashes: keep them as secret as the database"));
     Ok(())
 }

@@ -56,11 +56,11 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
     assert_eq!(again.json(), json!({"imported": 0, "already_there": 2, "dry_run": false}));
     // Interrupted after the first two: the rest is taken in with the same file.
     let more = format!("{lines}{}\n", line("0123456789ad", json!({})));
-    assert_eq!(desk.import(&more, &[]).await.err, "1 keys imported; 2 are there already\n");
+    assert_eq!(desk.import(&more, &[]).await.err, "1 key imported; 2 are there already\n");
     // From standard input, without an end of the last line.
     let last = line("0123456789ae", json!({}));
     let piped = desk.run_with(&["keys", "import", "-"], last.as_bytes(), &[]).await;
-    assert_eq!(piped.err, "1 keys imported; 0 are there already\n");
+    assert_eq!(piped.err, "1 key imported; 0 are there already\n");
 }
 
 /// A key that is taken in holds a seat as one that was created does.
@@ -94,7 +94,7 @@ async fn every_fault_is_told_with_its_line_and_nothing_is_written() {
     let cases = [
         (line("0123456789ab", json!({})), None),
         ("{".to_owned(), Some("it is no key in JSON")),
-        (line("short", json!({})), Some("12")),
+        (line("short", json!({})), Some("a key id is 12 letters and digits (column")),
         (line("0123456789ab", json!({})), Some("the id 0123456789ab is in a line before")),
         (line("0123456789ac", json!({"account": "nobody"})), Some("there is no account \"nobody\"")),
         (line("0123456789ad", json!({"account": "demo"})), Some("are built in")),
