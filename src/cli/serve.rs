@@ -117,7 +117,7 @@ async fn serve(
     tracing::info!(https = %addresses.https, admin = %addresses.admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let grace = until_asked_to_end(&gateway, source, config.server.shutdown_grace, signals).await;
     tracing::info!(grace = ?grace, "asked to end: requests in flight may finish");
-    let usage = gateway.usage().clone();
+    let counts = gateway.counts().clone();
     let is_orderly = tokio::select! {
         () = gateway.shut_down(grace) => true,
         () = signals.end() => false,
@@ -125,7 +125,7 @@ async fn serve(
     if !is_orderly {
         tracing::warn!("asked again: ending at once");
         // What was answered is written all the same.
-        usage.close().await;
+        counts.close().await;
     }
     Ok(())
 }

@@ -13,10 +13,10 @@ use tokio::task::JoinHandle;
 use tower::ServiceBuilder;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
-use super::Limits;
 use super::accept::{ProxiedDoor, TlsDoor};
 use super::certificates::Certificates;
 use super::connection::Connections;
+use super::counts::CountWriter;
 use super::dispatch::{Dispatch, Doors};
 use super::exposure::Exposure;
 use super::follow::{Follower, follow};
@@ -25,12 +25,14 @@ use super::health::Health;
 use super::listeners::{Addresses, Listeners, Running, Stack};
 use super::observe;
 use super::openapi::Descriptions;
+use super::reload::fixed_settings;
 use super::start::StartError;
 use super::time_watch::TimeWatch;
 use super::unix::Socket;
+use super::upkeep::{clean, keep_rolled, keep_stamped, stamp};
 use crate::access::{Gate, Quotas, Refusals, RequireAccess};
 use crate::client_addr::TrustedProxies;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{Stores, Verifier};
 use crate::forward_auth::ForwardAuth;
@@ -42,8 +44,7 @@ use crate::notices::{Notifier, keep_noticed};
 use crate::oauth::{
     Clients, IntrospectionEndpoint, Metadata, QuestionParts, Questions, RevocationEndpoint, TokenEndpoint, TokenParts,
 };
-use crate::persist;
-use crate::plans::{self, CountStore, Meters, keep_written};
+use crate::plans::{Meters, keep_written};
 use crate::portal::Portal;
 use crate::proxy::Proxy;
 use crate::proxy::upstream::{UpstreamError, UpstreamSettings};
@@ -56,17 +57,8 @@ use crate::signing::{KeyRing, keep_rotated};
 use crate::store::SharedStore;
 use crate::telemetry::{Metrics, RequestLog, Sink};
 use crate::tokens::{self, Issuer};
-use crate::usage::{self, Ledger, UsageStore, keep_flushed};
+use crate::usage::{self, Ledger, keep_flushed};
 use crate::webhook::Webhook;
-
-/// How often what counts no more is dropped.
-const CLEAN: Duration = Duration::from_secs(60);
-
-/// How often old secrets that have ended are looked for. They open nothing any more by then: it is for the tokens from before.
-const FINISH: Duration = Duration::from_secs(1);
-
-/// How often it is written when keys were last used.
-const STAMP: Duration = Duration::from_secs(5);
 
 /// How long an upstream that a reload took away is kept for the requests that were decided before.
 const LINGER: Duration = Duration::from_secs(1);
@@ -91,39 +83,7 @@ pub struct Gateway {
     registry: Arc<Registry>,
     certificates: Arc<Certificates>,
     time: Arc<TimeWatch>,
-    usage: UsageWriter,
-}
-
-/// What was counted, and where it is written.
-#[derive(Clone)]
-pub struct UsageWriter {
-    ledger: Arc<Ledger>,
-    store: Arc<dyn UsageStore>,
-    meters: Arc<Meters>,
-    counts: Arc<dyn CountStore>,
-    clock: Arc<dyn Clock>,
-}
-
-impl std::fmt::Debug for UsageWriter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UsageWriter").field("ledger", &self.ledger).finish_non_exhaustive()
-    }
-}
-
-impl UsageWriter {
-    /// Writes all that was counted so far, and waits a little for a store that is away.
-    pub async fn close(&self) {
-        plans::close(&self.meters, &*self.counts, &*self.clock).await;
-        usage::close(&self.ledger, &*self.store).await;
-    }
-
-    /// Writes what plans have counted so far, and learns what other gateways have.
-    ///
-    /// # Errors
-    /// The store's. Nothing is lost.
-    pub async fn write_counts(&self) -> persist::Result<()> {
-        self.meters.flush(&*self.counts, self.clock.now()).await
-    }
+    counts: CountWriter,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -260,15 +220,15 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
         };
-        let usage = UsageWriter {
+        let counts = CountWriter {
             ledger: Arc::new(Ledger::new(&config.usage, Arc::clone(&clock))),
-            store: Arc::clone(&store) as _,
+            usage: Arc::clone(&store) as _,
             meters,
             counts: Arc::clone(&store) as _,
             clock: Arc::clone(&clock),
         };
-        let my_usage =
-            usage::Operations::new(Arc::clone(&usage.store), Arc::clone(&clock)).with_ledger(Arc::clone(&usage.ledger));
+        let my_usage = usage::Operations::new(Arc::clone(&counts.usage), Arc::clone(&clock))
+            .with_ledger(Arc::clone(&counts.ledger));
         let key_mark = format!("{}_", config.key_prefix.as_str());
         let portal = Portal::new(site.clone(), &key_mark, &config.access, &config.tokens)
             .signed_by(config.signing.algorithm.as_str());
@@ -301,7 +261,7 @@ impl Gateway {
             .map(|sink| RequestLog::new(sink.clone(), config.logging.format, config.key_prefix.as_str()));
         let desk = |table| {
             let site = Site::new(table, &metrics);
-            let (bytes, ledger) = (config.limits.header_bytes, Arc::clone(&usage.ledger));
+            let (bytes, ledger) = (config.limits.header_bytes, Arc::clone(&counts.ledger));
             Arc::new(Desk::new(site, log.clone(), Arc::clone(&metrics), ledger, Arc::clone(&clock), bytes))
         };
         let main_desk = desk(route_table(&config.routes, config));
@@ -357,7 +317,7 @@ impl Gateway {
             registry,
             certificates,
             time,
-            usage,
+            counts,
         };
         gateway.observe(sink);
         Ok(gateway.with_tasks(&store, &clock, notifier))
@@ -373,10 +333,10 @@ impl Gateway {
             tokio::spawn(Arc::clone(&self.doors.proxy).watch()),
             tokio::spawn(Arc::clone(&self.time).keep()),
             tokio::spawn(keep_noticed(Arc::new(notifier))),
-            tokio::spawn(keep_flushed(Arc::clone(&self.usage.ledger), Arc::clone(&self.usage.store))),
+            tokio::spawn(keep_flushed(Arc::clone(&self.counts.ledger), Arc::clone(&self.counts.usage))),
             tokio::spawn(keep_written(
-                Arc::clone(&self.usage.meters),
-                Arc::clone(&self.usage.counts),
+                Arc::clone(&self.counts.meters),
+                Arc::clone(&self.counts.counts),
                 Arc::clone(clock),
             )),
             tokio::spawn(keep_rolled(self.keys.clone(), Arc::clone(clock))),
@@ -422,8 +382,8 @@ impl Gateway {
             f64::from(u8::from(of.is_reachable()))
         });
         observe::proxy(metrics, &self.doors.proxy);
-        observe::usage(metrics, &self.usage.ledger);
-        observe::plans(metrics, &self.usage.meters);
+        observe::usage(metrics, &self.counts.ledger);
+        observe::plans(metrics, &self.counts.meters);
         let of = Arc::clone(&self.certificates);
         metrics.gauge("certificate_expiry_timestamp_seconds", "When the certificate in force ends", move || {
             of.not_after().secs() as f64
@@ -464,8 +424,8 @@ impl Gateway {
     }
 
     /// What was counted, and where it is written: for whoever ends this gateway without its help.
-    pub fn usage(&self) -> &UsageWriter {
-        &self.usage
+    pub fn counts(&self) -> &CountWriter {
+        &self.counts
     }
 
     /// How many credentials are remembered as right.
@@ -519,7 +479,7 @@ impl Gateway {
         self.credentials.set_plans(plan_ids(new));
         self.gate.set_demo_rate(new.demo.requests_per_address);
         self.doors.token.set_demo_rate(new.demo.tokens_per_address);
-        self.usage.ledger.set(&new.usage);
+        self.counts.ledger.set(&new.usage);
         Arc::clone(&self.certificates).look(self.gate.clock()).await;
         let fixed = fixed_settings(&config, new);
         // What is not in force must not be taken for it by the next reload.
@@ -559,7 +519,7 @@ impl Gateway {
             }
         }
         self.time.look().await;
-        self.usage.close().await;
+        self.counts.close().await;
         // A failure is logged; the times are no loss that anybody should wait for.
         let _ = stamp(&self.store, &self.credentials, self.gate.clock().now(), false).await;
     }
@@ -593,114 +553,6 @@ pub(super) fn built_ins(config: &Config) -> BuiltIns {
 /// The plans that tokens may bear.
 fn plan_ids(config: &Config) -> BTreeSet<PlanId> {
     config.plans.iter().map(|plan| plan.id.clone()).collect()
-}
-
-/// The settings that were changed and are not put into force by a reload.
-fn fixed_settings(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut demo = new.demo.clone();
-    (demo.requests_per_address, demo.tokens_per_address) = (old.demo.requests_per_address, old.demo.tokens_per_address);
-    demo.plan.clone_from(&old.demo.plan);
-    let mut credentials = new.credentials.clone();
-    credentials.failures_per_address = old.credentials.failures_per_address;
-    credentials.failures_per_user = old.credentials.failures_per_user;
-    credentials.failures_in_all = old.credentials.failures_in_all;
-    let read_at_start = |limits: &Limits| {
-        (
-            limits.header_bytes,
-            limits.body_bytes,
-            limits.handshake_timeout,
-            limits.body_timeout,
-            limits.request_timeout,
-            limits.http2_streams,
-        )
-    };
-    let forward_auth = |config: &Config| {
-        let settings = config.forward_auth.as_ref()?;
-        Some((settings.unix_socket.clone(), settings.grpc_listen))
-    };
-    let service = |config: &Config| config.image_registry.as_ref().map(|registry| registry.service.clone());
-    let changed = [
-        ("data_dir", old.data_dir != new.data_dir),
-        ("key_prefix", old.key_prefix != new.key_prefix),
-        ("store", old.store != new.store),
-        ("server", old.server != new.server),
-        ("limits (sizes, content, handshake and HTTP/2)", read_at_start(&old.limits) != read_at_start(&new.limits)),
-        ("tls (paths and names; changed files are noticed)", old.tls != new.tls),
-        ("access", old.access != new.access),
-        ("tokens", old.tokens != new.tokens),
-        ("signing", old.signing != new.signing),
-        ("credentials (all but the failure rates)", old.credentials != credentials),
-        ("demo (all but the rates and the plan)", old.demo != demo),
-        ("logging", old.logging != new.logging),
-        ("image_registry (its service, and whether there is one)", service(old) != service(new)),
-        ("quotas", old.quotas != new.quotas),
-        ("licences", old.licences != new.licences),
-        ("notices", (&old.notices, &old.webhook) != (&new.notices, &new.webhook)),
-        ("forward_auth (all but trusted)", forward_auth(old) != forward_auth(new)),
-    ];
-    changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
-}
-
-/// Finishes what rolled keys have left to finish.
-async fn keep_rolled(keys: keys::Operations, clock: Arc<dyn Clock>) {
-    let mut failed_before = false;
-    loop {
-        clock.sleep_until(clock.now() + FINISH).await;
-        let finished = keys.finish_due().await;
-        match &finished {
-            Ok(finished) => {
-                finished.iter().for_each(|id| tracing::info!(key.id = %id, "the old secret of a key has ended"));
-            }
-            Err(error) if !failed_before => {
-                tracing::warn!(error = error as &dyn std::error::Error, "ended secrets stay in the store for now");
-            }
-            Err(_) => {}
-        }
-        failed_before = finished.is_err();
-    }
-}
-
-/// Writes when keys were last used. Nobody waits for it but the end of the gateway.
-async fn keep_stamped(store: SharedStore, credentials: Arc<Verifier>, clock: Arc<dyn Clock>) {
-    let mut failed_before = false;
-    loop {
-        clock.sleep_until(clock.now() + STAMP).await;
-        failed_before = stamp(&store, &credentials, clock.now(), failed_before).await.is_err();
-    }
-}
-
-async fn stamp(store: &SharedStore, credentials: &Verifier, now: Timestamp, is_told: bool) -> persist::Result<usize> {
-    credentials.uses().write(&**store, now).await.inspect_err(|error| {
-        if !is_told {
-            tracing::warn!(error = error as &dyn std::error::Error, "when keys were last used is written later");
-        }
-    })
-}
-
-/// Once a minute, drops what counts no more.
-async fn clean(
-    store: SharedStore,
-    clock: Arc<dyn Clock>,
-    registry: Arc<Registry>,
-    credentials: Arc<Verifier>,
-    gate: Arc<Gate>,
-    doors: Arc<Doors>,
-) {
-    loop {
-        clock.sleep_until(clock.now() + CLEAN).await;
-        let now = clock.now();
-        registry.revocations().forget(now);
-        credentials.forget_failures();
-        gate.forget_clients();
-        doors.token.forget_clients();
-        doors.roller.forget_accounts();
-        if let Err(error) = store.forget_counts(now).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "what plans counted stays in the store for now");
-        }
-        if let Err(error) = store.forget(now).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "old revocations stay in the store for now");
-        }
-    }
 }
 
 /// The URL to show to people: the issuer, but with the port that is really listened on when that is this machine.

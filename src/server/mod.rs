@@ -13,6 +13,7 @@ mod certificates;
 mod conduct;
 mod connection;
 mod content;
+mod counts;
 mod dispatch;
 mod exposure;
 mod follow;
@@ -22,17 +23,20 @@ mod health;
 mod listeners;
 mod observe;
 pub mod openapi;
+mod reload;
 mod start;
 mod time_watch;
 mod unix;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use counts::CountWriter;
 pub use follow::Follower;
-pub use gateway::{Gateway, UsageWriter};
+pub use gateway::Gateway;
 pub use listeners::Addresses;
 pub use start::StartError;
 

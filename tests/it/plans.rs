@@ -474,7 +474,7 @@ async fn gateways_on_one_store_count_together() {
             }
         }
         for gateway in [&one, &two, &one] {
-            gateway.gateway.usage().write_counts().await.expect("written");
+            gateway.gateway.counts().write_plans().await.expect("written");
         }
     }
     // Eight are used up by both; of the second each has used what it was asked itself.
@@ -482,14 +482,14 @@ async fn gateways_on_one_store_count_together() {
         let answer = gateway.get("/sample/x").bearer(&token).await;
         let second = left(&answer)["pro.second"];
         assert_eq!((answer.status, second), (200, 2));
-        gateway.gateway.usage().write_counts().await.expect("written");
+        gateway.gateway.counts().write_plans().await.expect("written");
     }
-    one.gateway.usage().write_counts().await.expect("written");
+    one.gateway.counts().write_plans().await.expect("written");
     for gateway in [&two, &one] {
         let refused = gateway.get("/sample/x").bearer(&token).await;
         if refused.status == 200 {
             // What the other one has counted last is learned with the next turn that writes something.
-            gateway.gateway.usage().write_counts().await.expect("written");
+            gateway.gateway.counts().write_plans().await.expect("written");
         }
         let problem = gateway.get("/sample/x").bearer(&token).await.problem(429, "quota-exceeded");
         assert_eq!((&problem["scope"], &problem["violated-policies"]), (&json!("all gateways"), &json!(["pro.day"])));

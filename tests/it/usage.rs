@@ -22,7 +22,7 @@ pub fn ever() -> Filter {
 
 /// What is in the store once everything is written, but for how long it took.
 pub async fn kept(gateway: &TestGateway, by: By) -> BTreeMap<Label, [u64; 3]> {
-    gateway.gateway.usage().close().await;
+    gateway.gateway.counts().close().await;
     written(gateway, &ever(), by).await
 }
 
@@ -261,7 +261,7 @@ async fn everyone_sees_their_own_usage_as_it_is_counted() {
     let seen = ask(&two, "?by=key").await;
     assert_eq!((seen["total"]["requests"].as_u64(), seen["usage"].as_array().map(Vec::len)), (Some(6), Some(1)));
     // The whole account's, the questions before among them; written and not written.
-    gateway.gateway.usage().close().await;
+    gateway.gateway.counts().close().await;
     gateway.get("/sample/a").bearer(&owner).await;
     let seen = ask(&owner, "?by=key").await;
     assert_eq!((&seen["account"], &seen["key"]), (&json!("acme"), &Value::Null));

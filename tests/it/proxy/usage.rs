@@ -21,7 +21,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// Requests, bytes in and bytes out of the route to the upstream, in this hour.
 async fn passed(gateway: &TestGateway, hour: Hour) -> [u64; 3] {
-    gateway.gateway.usage().close().await;
+    gateway.gateway.counts().close().await;
     let range = Range { since: hour, until: hour.next() };
     let filter = Filter { route: Some("api".parse().expect("an id")), ..Filter::all(range) };
     let found = gateway.store.usage(&filter, By::Hour).await.expect("an answer");
