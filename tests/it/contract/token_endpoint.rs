@@ -203,6 +203,8 @@ async fn wrong_credentials_are_refused_alike_whatever_is_wrong_with_them() {
     let wrong_secret = format!("{body}{checksum}");
     assert!(ApiKey::parse(&KeyPrefix::default(), &wrong_secret).is_ok(), "it is well-formed");
     let unknown = ApiKey::generate(&KeyPrefix::default());
+    // In this one place: the same character may be in the prefix, and then it would be no key at all.
+    let mistyped = format!("{}{}{}", &text[..20], if &text[20..21] == "A" { "B" } else { "A" }, &text[21..]);
     let other_prefix = ApiKey::generate(&"acme".parse().expect("a prefix"));
     let shown = |key: &ApiKey| (key.secret().expose().clone(), String::new());
     let pair = |user: &str, password: &str| (user.to_owned(), password.to_owned());
@@ -210,7 +212,7 @@ async fn wrong_credentials_are_refused_alike_whatever_is_wrong_with_them() {
     let cases = [
         ("an unknown key", shown(&unknown)),
         ("another secret", (wrong_secret, String::new())),
-        ("a mistyped key", (text.replace(&text[20..21], if &text[20..21] == "A" { "B" } else { "A" }), String::new())),
+        ("a mistyped key", (mistyped, String::new())),
         ("a cut key", (text[..50].to_owned(), String::new())),
         ("an expired key", shown(&expired)),
         ("a revoked key", shown(&revoked)),
