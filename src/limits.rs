@@ -129,9 +129,11 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         }
     }
 
-    /// How long until `key` has its full allowance again; `None` when it has it.
-    pub fn until_clean(&self, key: &K, now: Timestamp) -> Option<Duration> {
-        let left = self.arrivals.get(key)?.checked_sub(nanos(now))?;
+    /// How long until `key` has its full allowance again, but for so many that it was charged and may be given back; `None` when
+    /// it has it.
+    pub fn until_clean(&self, key: &K, pending: usize, now: Timestamp) -> Option<Duration> {
+        let pending = self.interval.load(Ordering::Relaxed).saturating_mul(pending as u64);
+        let left = self.arrivals.get(key)?.checked_sub(nanos(now))?.saturating_sub(pending);
         (left > 0).then(|| Duration::from_nanos(left))
     }
 
@@ -196,15 +198,16 @@ mod tests {
     fn what_is_given_back_may_be_charged_again() {
         let limiter = Limiter::new("2/s".parse().unwrap(), 100);
         let now = Timestamp::from_secs(1000);
-        assert_eq!(limiter.until_clean(&1, now), None);
+        assert_eq!(limiter.until_clean(&1, 0, now), None);
         limiter.refund(&1);
         limiter.charge(&1, now).unwrap();
-        assert_eq!(limiter.until_clean(&1, now), Some(Duration::from_millis(500)));
+        assert_eq!(limiter.until_clean(&1, 0, now), Some(Duration::from_millis(500)));
+        assert_eq!(limiter.until_clean(&1, 1, now), None, "what is charged may be given back");
         limiter.charge(&1, now).unwrap();
         limiter.refund(&1);
         limiter.charge(&1, now).unwrap();
         assert!(limiter.charge(&1, now).is_err());
-        assert_eq!(limiter.until_clean(&1, now + Duration::from_secs(1)), None);
+        assert_eq!(limiter.until_clean(&1, 0, now + Duration::from_secs(1)), None);
     }
 
     #[test]

@@ -72,6 +72,8 @@ struct Line {
     slots: Arc<Semaphore>,
     /// In the line or at its head.
     length: AtomicUsize,
+    /// Those whose failure is charged until it is known to be none.
+    charged: AtomicUsize,
 }
 
 impl Defence {
@@ -144,7 +146,9 @@ impl Defence {
 
     /// Whether there are too many failures in all, and this address has its part in them.
     fn crowded(&self, from: IpAddr, now: Timestamp) -> Result<(), Duration> {
-        match (self.in_all.peek(&(), now), self.by_address.until_clean(&from, now)) {
+        // What is under way may be right. Otherwise an address of which two log in at once would not be clean.
+        let pending = self.lines.get(&from).map_or(0, |line| line.charged.load(Ordering::Acquire));
+        match (self.in_all.peek(&(), now), self.by_address.until_clean(&from, pending, now)) {
             (Err(in_all), Some(clean)) => Err(in_all.min(clean)),
             _ => Ok(()),
         }
@@ -171,7 +175,7 @@ fn at_once(settings: &Settings) -> usize {
 
 impl Line {
     fn new(at_once: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(at_once)), length: AtomicUsize::new(0) }
+        Self { slots: Arc::new(Semaphore::new(at_once)), length: AtomicUsize::new(0), charged: AtomicUsize::new(0) }
     }
 }
 
@@ -200,7 +204,7 @@ impl<'a> Place<'a> {
     /// # Errors
     /// The wait, when too many have failed meanwhile.
     pub fn charge(self, now: Timestamp) -> Result<Turn<'a>, Duration> {
-        let Self { defence, from, user, .. } = &self;
+        let Self { defence, from, user, line, .. } = &self;
         defence.crowded(*from, now)?;
         defence.by_address.charge(from, now)?;
         let charges_user = !defence.is_familiar(user, *from);
@@ -208,6 +212,7 @@ impl<'a> Place<'a> {
             defence.by_address.refund(from);
             return Err(wait);
         }
+        line.charged.fetch_add(1, Ordering::AcqRel);
         Ok(Turn { place: self, charges_user, charged_at: now, is_failure: true })
     }
 }
@@ -258,6 +263,7 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        self.place.line.charged.fetch_sub(1, Ordering::AcqRel);
         if self.is_failure {
             let _ = self.place.defence.in_all.charge(&(), self.charged_at);
         }
@@ -349,7 +355,11 @@ mod tests {
         assert!(wait <= Duration::from_secs(6), "{wait:?}: its own failure is forgotten by then");
         assert!(defence.failed(address(2), None, NOW).is_err());
         turn(&defence, 9, BOB).await.unwrap().right(true, NOW);
-        assert!(turn(&defence, 9, BOB).await.is_ok());
+        let (first, second) = (turn(&defence, 9, BOB).await.unwrap(), turn(&defence, 9, ADA).await);
+        let second = second.expect("that another of its address is under way says nothing against it");
+        first.wrong(true);
+        second.right(true, NOW);
+        assert!(matches!(turn(&defence, 9, BOB).await, Err(Refused::Throttled(_))), "now it has failed");
     }
 
     #[tokio::test]
