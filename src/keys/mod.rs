@@ -15,6 +15,7 @@ use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::ids::{AccountName, Groups, KeyId, PlanId};
+use crate::licences::Licence;
 use crate::licences::seats::Seating;
 use crate::persist::{Inserted, Result, Update, Updated};
 
@@ -109,8 +110,17 @@ impl Key {
 /// Whether a key may be added to those that hold a seat.
 pub type Fits<'f> = dyn Fn(&Seating) -> bool + Send + Sync + 'f;
 
-/// Whether an account's keys may hold the seats that they do.
-pub type AllFit<'f> = dyn Fn(&AccountName, &Seating) -> bool + Send + Sync + 'f;
+/// How many keys may hold a seat by the licences of one account; `None` is any number.
+pub type Seats<'f> = dyn Fn(&[Licence]) -> Option<u64> + Send + Sync + 'f;
+
+/// What became of many keys.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Added {
+    /// So many are added; the others were there.
+    Keys(usize),
+    /// None is: with them this account would have keys that hold a seat as said, which are too many.
+    NoSeats(AccountName, Seating),
+}
 
 /// A change of a key that takes a seat.
 pub type SeatedChange<'f> = dyn Fn(Key, &Seating) -> Update<Key> + Send + Sync + 'f;
@@ -125,10 +135,10 @@ pub trait KeyStore: Send + Sync {
     /// insertion comes between the question and the answer, so two at once cannot both take the last seat.
     async fn insert_key_if(&self, key: &Key, now: Timestamp, fits: &Fits<'_>) -> Result<Inserted>;
     /// Adds many keys at once, all or none, and returns how many; a key whose id is taken is passed over. As with
-    /// [`insert_key`](Self::insert_key) their accounts must exist. `fit` is asked of each account that has new keys which hold a
-    /// seat at `now`, with these counted; when it denies one, none is added and the answer is `None`. The feed does not tell
-    /// of it: nobody keeps in memory that there is no such key.
-    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>>;
+    /// [`insert_key`](Self::insert_key) their accounts must exist. `seats` is asked of each account that has new keys which hold
+    /// a seat at `now`, and when it has more of them with these than that, none is added. The feed does not tell of it: nobody
+    /// keeps in memory that there is no such key.
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, seats: &Seats<'_>) -> Result<Added>;
     /// The seats of an account as they are at `now`.
     async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating>;
     /// The key of that id.

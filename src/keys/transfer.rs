@@ -5,18 +5,18 @@
 //! begun anew with the same lines.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::operations::not_demo;
-use super::{End, Error, Half, Key, KeyState, NoSeat, Operations};
+use super::{Added, End, Error, Half, Key, KeyState, NoSeat, Operations};
 use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::credentials::{Kept, PasswordHash};
 use crate::groups::demo;
 use crate::ids::{AccountName, GroupId, Groups, KeyId, PlanId, free_text};
+use crate::licences::Licence;
 use crate::licences::seats::{Limit, Seating};
 use crate::persist;
 
@@ -198,19 +198,13 @@ impl Operations {
     /// When the store fails, or an account has no seats for so many any more. Then none of these is written.
     pub async fn take_in(&self, keys: &[Key]) -> Result<usize, Error> {
         let now = self.clock.now();
-        let refused = Mutex::new(None);
-        let fit = |account: &AccountName, seating: &Seating| {
-            let Some(limit) = self.seats(&seating.licences, now).filter(|limit| limit.seats < seating.held) else {
-                return true;
-            };
-            let no_seat = NoSeat { account: account.clone(), limit, held: seating.held };
-            *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(no_seat);
-            false
-        };
-        let written = self.keys.insert_keys(keys, now, &fit).await?;
-        match (written, refused.into_inner().unwrap_or_else(PoisonError::into_inner)) {
-            (None, Some(no_seat)) => Err(Error::NoSeat(no_seat)),
-            (written, _) => Ok(written.unwrap_or_default()),
+        let seats = |licences: &[Licence]| self.seats(licences, now).map(|limit| limit.seats);
+        match self.keys.insert_keys(keys, now, &seats).await? {
+            Added::Keys(count) => Ok(count),
+            Added::NoSeats(account, Seating { licences, held }) => {
+                let limit = self.seats(&licences, now).unwrap_or(Limit { seats: 0, licences: vec![] });
+                Err(Error::NoSeat(NoSeat { account, limit, held }))
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::ids::LicenceId;
 
 /// The seats of one account at one moment, as a store sees them inside a transaction.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Seating {
     /// All licences of the account.
     pub licences: Vec<Licence>,

@@ -15,7 +15,7 @@ use crate::accounts::{Account, AccountStore};
 use crate::clock::Timestamp;
 use crate::groups::{Group, GroupStore};
 use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
-use crate::keys::{AllFit, Fits, Key, KeyStore, SeatedChange, Stamp};
+use crate::keys::{Added, Fits, Key, KeyStore, SeatedChange, Seats, Stamp};
 use crate::licences::seats::Seating;
 use crate::licences::{Beside, Licence, LicenceStore};
 use crate::notices::{Notice, NoticeStore, Occasion};
@@ -248,7 +248,7 @@ impl KeyStore for MemoryStore {
         Ok(Inserted::Done)
     }
 
-    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>> {
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, seats: &Seats<'_>) -> Result<Added> {
         let mut state = self.state();
         for key in keys {
             state.expect_account(&key.account)?;
@@ -263,11 +263,14 @@ impl KeyStore for MemoryStore {
                 }
             }
         }
-        if seated.into_iter().all(|account| fit(account, &state.seating(account, now))) {
-            return Ok(Some(new.len()));
+        for account in seated {
+            let seating = state.seating(account, now);
+            if seats(&seating.licences).is_some_and(|most| most < seating.held) {
+                state.keys.retain(|id, _| !new.contains(id));
+                return Ok(Added::NoSeats(account.clone(), seating));
+            }
         }
-        state.keys.retain(|id, _| !new.contains(id));
-        Ok(None)
+        Ok(Added::Keys(new.len()))
     }
 
     async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating> {

@@ -9,7 +9,7 @@ use keybearer::accounts::{Account, AccountStore};
 use keybearer::clock::Timestamp;
 use keybearer::groups::{Group, GroupStore};
 use keybearer::ids::{AccountName, GroupId, KeyId, LicenceId};
-use keybearer::keys::{AllFit, Fits, Key, KeyState, KeyStore, SeatedChange, Stamp};
+use keybearer::keys::{Added, Fits, Key, KeyState, KeyStore, SeatedChange, Seats, Stamp};
 use keybearer::licences::seats::Seating;
 use keybearer::licences::{Beside, Licence, LicenceStore};
 use keybearer::limits::Rate;
@@ -91,7 +91,7 @@ hand_on!(KeyStore {
     fn key(id: &KeyId) -> Option<Key>;
     fn keys(of: Option<&AccountName>) -> Vec<Key>;
     fn update_key(id: &KeyId, change: &(dyn Fn(Key) -> Update<Key> + Send + Sync)) -> Updated<Key>;
-    fn insert_keys(keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Option<usize>;
+    fn insert_keys(keys: &[Key], now: Timestamp, seats: &Seats<'_>) -> Added;
     fn seating(account: &AccountName, now: Timestamp) -> Seating;
     fn keys_to_finish(now: Timestamp) -> Vec<KeyId>;
     fn stamp_keys(stamps: &[Stamp]) -> ();

@@ -9,7 +9,7 @@ use crate::accounts::{self, Account, AccountStore};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::groups::{Group, GroupStore};
 use crate::ids::{AccountName, GroupId, KeyId, LicenceId};
-use crate::keys::{self, AllFit, Fits, Key, KeyPrefix, KeyStore, SeatedChange, Stamp};
+use crate::keys::{self, Added, Fits, Key, KeyPrefix, KeyStore, SeatedChange, Seats, Stamp};
 use crate::licences::seats::Seating;
 use crate::licences::{self, Beside, Licence, LicenceStore};
 use crate::persist::{Inserted, Result, Update, Updated};
@@ -73,8 +73,8 @@ impl KeyStore for Late {
     ) -> Result<Updated<Key>> {
         Ok(self.commit(self.store.update_key(id, change).await?))
     }
-    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>> {
-        self.store.insert_keys(keys, now, fit).await
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, seats: &Seats<'_>) -> Result<Added> {
+        self.store.insert_keys(keys, now, seats).await
     }
     async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating> {
         self.store.seating(account, now).await

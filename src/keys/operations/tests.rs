@@ -4,7 +4,7 @@ use super::*;
 use crate::accounts::Account;
 use crate::clock::ManualClock;
 use crate::groups::Group;
-use crate::keys::AllFit;
+use crate::keys::{Added, Seats};
 use crate::keys::{Fits, SeatedChange};
 use crate::revocations::{Cutoff, RevocationStore, Target};
 use crate::store::MemoryStore;
@@ -185,8 +185,8 @@ async fn an_id_that_is_taken_is_drawn_anew() {
         ) -> persist::Result<persist::Updated<Key>> {
             self.0.update_key(id, change).await
         }
-        async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> persist::Result<Option<usize>> {
-            self.0.insert_keys(keys, now, fit).await
+        async fn insert_keys(&self, keys: &[Key], now: Timestamp, seats: &Seats<'_>) -> persist::Result<Added> {
+            self.0.insert_keys(keys, now, seats).await
         }
         async fn seating(&self, account: &AccountName, now: Timestamp) -> persist::Result<Seating> {
             self.0.seating(account, now).await

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::keys::Added;
 
 pub(crate) async fn accounts_keep_every_field(bench: Bench) {
     assert_eq!(bench.store.account(&name("acme")).await.expect("a read"), None);
@@ -163,14 +164,14 @@ pub(crate) async fn many_keys_are_added_all_or_none(bench: Bench) {
     assert!(store.insert_key(&key('a', "acme")).await.expect("an insert"));
     let reached = store.version().await.expect("a version");
     let labelled = |id| Key { label: "new".to_owned(), ..key(id, "acme") };
-    let any = |_: &AccountName, _: &Seating| true;
+    let any = |_: &[Licence]| None;
     let new = store.insert_keys(&[labelled('a'), labelled('b'), labelled('c')], at(0), &any).await;
-    assert_eq!(new.expect("two are new"), Some(2));
+    assert_eq!(new.expect("two are new"), Added::Keys(2));
     assert_eq!(bench.other.key(&key_id('a')).await.expect("a read"), Some(key('a', "acme")), "it was there");
     assert_eq!(bench.other.key(&key_id('b')).await.expect("a read"), Some(labelled('b')));
     assert!(store.insert_keys(&[key('d', "acme"), key('e', "nobody")], at(0), &any).await.is_err());
     assert_eq!(bench.other.key(&key_id('d')).await.expect("a read"), None, "none of them");
-    assert_eq!(store.insert_keys(&[], at(0), &|_, _| false).await.expect("nothing"), Some(0));
+    assert_eq!(store.insert_keys(&[], at(0), &|_| Some(0)).await.expect("nothing"), Added::Keys(0));
     assert_eq!(changes(store, reached).await, [], "the feed does not tell of it");
 }
 
@@ -180,26 +181,31 @@ pub(crate) async fn many_keys_take_the_seats_there_are(bench: Bench) {
     assert!(store.insert_key(&key('a', "acme")).await.expect("an insert"));
     let gone = Key { state: KeyState::Revoked, ..key('b', "acme") };
     let late = Key { expires_at: Some(at(5)), ..key('c', "acme") };
+    // The licences that it is asked with tell whose seats they are.
+    let granted = Licence { seats: Some(3), ..licence('l', "acme") };
+    assert!(store.insert_licence(&granted).await.expect("an insert"));
     let asked = Mutex::new(Vec::new());
-    let three = |account: &AccountName, seating: &Seating| {
-        asked.lock().expect("a lock").push((account.to_string(), seating.held));
-        seating.held <= 3
+    let seats = |licences: &[Licence]| {
+        asked.lock().expect("a lock").push(licences.to_vec());
+        licences.first().and_then(|licence| licence.seats).map(u64::from)
     };
     let add = async |keys: &[Key]| {
-        let added = store.insert_keys(keys, at(10), &three).await.expect("an answer");
+        let added = store.insert_keys(keys, at(10), &seats).await.expect("an answer");
         (added, std::mem::take(&mut *asked.lock().expect("a lock")))
     };
     let held = async |account: &str| {
         bench.other.seating(&account.parse().expect("a name"), at(10)).await.expect("a read").held
     };
-    let acme = |held| [("acme".to_owned(), held)].to_vec();
-    assert_eq!(add(&[key('a', "acme"), gone, late]).await, (Some(2), vec![]), "no seat is taken");
+    let of_acme = vec![granted.clone()];
+    assert_eq!(add(&[key('a', "acme"), gone, late]).await, (Added::Keys(2), vec![]), "no seat is taken");
     assert_eq!(held("acme").await, 1);
-    assert_eq!(add(&[key('d', "acme"), key('e', "acme"), key('f', "acme")]).await, (None, acme(4)));
+    let seating = Seating { licences: of_acme.clone(), held: 4 };
+    let refused = (Added::NoSeats(name("acme"), seating), vec![of_acme.clone()]);
+    assert_eq!(add(&[key('d', "acme"), key('e', "acme"), key('f', "acme")]).await, refused);
     assert_eq!(bench.other.key(&key_id('d')).await.expect("a read"), None, "none of them");
     let (added, mut of) = add(&[key('d', "acme"), key('e', "acme"), key('f', "other")]).await;
-    of.sort();
-    assert_eq!((added, of), (Some(3), vec![("acme".to_owned(), 3), ("other".to_owned(), 1)]));
+    of.sort_by_key(Vec::len);
+    assert_eq!((added, of), (Added::Keys(3), vec![vec![], of_acme]));
     assert_eq!((held("acme").await, held("other").await), (3, 1));
 }
 

@@ -13,7 +13,7 @@ use super::{Replaced, Sql, SqliteStore, Stored, Write, sql};
 use crate::clock::Timestamp;
 use crate::credentials::PasswordHash;
 use crate::ids::{AccountName, KeyId, scope};
-use crate::keys::{AllFit, End, Fits, Half, Key, KeyState, KeyStore, SeatedChange, Stamp};
+use crate::keys::{Added, End, Fits, Half, Key, KeyState, KeyStore, SeatedChange, Seats, Stamp};
 use crate::licences::LicenceStore;
 use crate::licences::seats::Seating;
 use crate::persist::{Inserted, Result, Update, Updated};
@@ -162,8 +162,11 @@ fn held_of(row: Option<&SqliteRow>) -> Result<u64> {
 impl Write {
     /// The seats of an account, as they are inside this transaction.
     async fn seating(&mut self, name: &AccountName, now: Timestamp) -> Result<Seating> {
-        let held = held_of(self.row(held(name, now)).await?.as_ref())?;
-        Ok(Seating { licences: self.licences_of(name).await?, held })
+        Ok(Seating { licences: self.licences_of(name).await?, held: self.held(name, now).await? })
+    }
+
+    async fn held(&mut self, name: &AccountName, now: Timestamp) -> Result<u64> {
+        held_of(self.row(held(name, now)).await?.as_ref())
     }
 }
 
@@ -183,7 +186,7 @@ impl KeyStore for SqliteStore {
         write.insert(insert(key), &key.change()).await
     }
 
-    async fn insert_keys(&self, keys: &[Key], now: Timestamp, fit: &AllFit<'_>) -> Result<Option<usize>> {
+    async fn insert_keys(&self, keys: &[Key], now: Timestamp, seats: &Seats<'_>) -> Result<Added> {
         let mut write = self.write().await?;
         let (mut new, mut seated) = (0, BTreeSet::new());
         for some in keys.chunks(AT_ONCE) {
@@ -197,13 +200,17 @@ impl KeyStore for SqliteStore {
             seated.extend(held.map(|key| &key.account));
         }
         for account in seated {
-            if !fit(account, &write.seating(account, now).await?) {
+            let licences = write.licences_of(account).await?;
+            // Counting looks at each key of the account, and most accounts have no limit.
+            let Some(most) = seats(&licences) else { continue };
+            let held = write.held(account, now).await?;
+            if most < held {
                 write.abandon().await?;
-                return Ok(None);
+                return Ok(Added::NoSeats(account.clone(), Seating { licences, held }));
             }
         }
         write.commit().await?;
-        Ok(Some(new))
+        Ok(Added::Keys(new))
     }
 
     async fn seating(&self, account: &AccountName, now: Timestamp) -> Result<Seating> {
