@@ -9,7 +9,7 @@ use std::thread;
 
 use keybearer::accounts::{self, NewAccount};
 use keybearer::clock::SystemClock;
-use keybearer::credentials::{Hasher, Settings};
+use keybearer::credentials::{Hasher, Kept, Settings};
 use keybearer::groups;
 use keybearer::keys::{ApiKey, KeyPrefix};
 use keybearer::licences::{self, NewLicence};
@@ -48,7 +48,7 @@ pub async fn run(arguments: &Arguments) {
     let mut lines = BufWriter::new(File::create(arguments.folder.join("keys.jsonl")).expect("a file"));
     let mut secrets = BufWriter::new(File::create(arguments.folder.join("usable.txt")).expect("a file"));
     let mut hasher = Hasher::new(&Settings::default()).expect("a hasher");
-    let nobodys = hasher.hash(b"nobody's").expect("a hash");
+    let nobodys = hasher.hash(b"nobody's", Kept::Key).expect("a hash");
     for n in 0..arguments.keys {
         // The usable ones are of accounts far apart.
         let account = account(n % arguments.accounts);
@@ -107,7 +107,7 @@ fn hashed(count: usize) -> Vec<(ApiKey, String)> {
         let mut hasher = Hasher::new(&Settings::default()).expect("a hasher");
         let mut one = || {
             let key = ApiKey::generate(&KeyPrefix::default());
-            let hash = hasher.hash(key.secret().expose().as_bytes()).expect("a hash");
+            let hash = hasher.hash(key.secret().expose().as_bytes(), Kept::Key).expect("a hash");
             (key, hash.as_phc().to_owned())
         };
         (0..count).map(|_| one()).collect::<Vec<_>>()

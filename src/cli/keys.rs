@@ -13,7 +13,7 @@ use super::when::{End as KeyEnd, When, show_end, show_span, show_use};
 use super::{KeyText, Session, group_set, plans};
 use crate::client_addr::{Network, Networks};
 use crate::clock::Timestamp;
-use crate::credentials::Hasher;
+use crate::credentials::{Hasher, Kept};
 use crate::ids::{AccountName, GroupId, PlanId};
 use crate::keys::{End, Grace, Key, NewKey, Operations, Roll, Start};
 use crate::secret::Secret;
@@ -271,7 +271,7 @@ async fn create(
 
     let mut hasher = Hasher::new(&session.config.credentials)?;
     let (api_key, key) =
-        operations.create(new, |text| std::future::ready(hasher.hash(text.expose().as_bytes()))).await?;
+        operations.create(new, |text| std::future::ready(hasher.hash(text.expose().as_bytes(), Kept::Key))).await?;
     let now = session.now();
     let view = KeyView::new(&key, &session.config.key_prefix, now);
     let name = view.name.clone();
@@ -305,7 +305,7 @@ async fn roll(
 
     let id = session.key_id(key)?;
     let mut hasher = Hasher::new(&session.config.credentials)?;
-    let hash = |text: Secret<String>| std::future::ready(hasher.hash(text.expose().as_bytes()));
+    let hash = |text: Secret<String>| std::future::ready(hasher.hash(text.expose().as_bytes(), Kept::Key));
     let (api_key, changed) = operations.roll(&id, roll, hash).await?;
     let view = KeyView::new(&changed.record, &session.config.key_prefix, session.now());
     let name = view.name.clone();

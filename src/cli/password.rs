@@ -59,7 +59,7 @@ impl Source {
         if password.is_weak() {
             session.out.hint(&format!("a password of {} characters or more is harder to guess", NewPassword::GOOD));
         }
-        Ok(Hasher::new(&session.config.credentials)?.hash(password.secret().expose().as_bytes())?)
+        Ok(Hasher::new(&session.config.credentials)?.hash(password.secret().expose().as_bytes(), Kept::Password)?)
     }
 }
 

@@ -6,8 +6,10 @@
 //! - What was proven lately costs no hash, and never comes here.
 //! - An address from which a user-id logged in is not held to what others guess at that user-id.
 //! - When there are too many failures in all, those addresses wait that have failures of their own. A clean one does not.
-//! - Of one address, few are hashed at once and the others wait in a line of their own, so that no address can fill the queue
+//! - Of one address, few are hashed at once and the others wait in a line of their own, so that no address can fill the lane
 //!   that all share, and a fleet that starts behind one address is let in one after the other and not refused.
+//! - What is likely to be right waits in another lane than what is not (see [`Lane`](super::Lane)): a key by its check value, a
+//!   password where it comes from an address from which its user-id logged in.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -168,7 +170,7 @@ impl Defence {
     }
 }
 
-/// An eighth of the queue that all share.
+/// An eighth of the lane that all share.
 fn at_once(settings: &Settings) -> usize {
     (settings.hashing_queue / 8).clamp(1, 16)
 }
@@ -228,6 +230,11 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Whether its user-id has logged in from its address before.
+    pub fn is_familiar(&self) -> bool {
+        !self.charges_user
+    }
+
     /// It was right, and nobody's failure. `is_guessable` says that its user-id is one that others can name.
     pub fn right(mut self, is_guessable: bool, now: Timestamp) {
         if is_guessable {

@@ -20,7 +20,7 @@ use crate::tokens::Grant;
 
 pub use basic::{LONGEST, NotSpecified, Presented, token68};
 pub use hash::{HashError, Hasher, InvalidHash, Kept, Match, PasswordHash};
-pub use pool::{Busy, HashPool};
+pub use pool::{Busy, HashPool, Lane};
 pub use verify::{Stores, Verifier};
 
 /// How a verification ended.

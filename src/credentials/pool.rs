@@ -1,10 +1,10 @@
-//! The hashing pool: as many argon2 hashes at once as there are cores, a bounded queue before them, and a lower priority
-//! than the threads that answer requests. A flood of bad credentials fills this queue and nothing else.
+//! The hashing pool: as many argon2 hashes at once as there are cores, two bounded lanes before them, and a lower priority than
+//! the threads that answer requests. A flood of bad credentials fills one lane and nothing else.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -13,7 +13,7 @@ use super::{HashError, Hasher, Settings};
 
 type Job = Box<dyn FnOnce(&mut Hasher) + Send>;
 
-/// The queue is full, or the pool has ended.
+/// The lane is full, or the pool has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Busy;
 
@@ -25,14 +25,26 @@ impl fmt::Display for Busy {
 
 impl std::error::Error for Busy {}
 
+/// Where a job waits. Both lanes are as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What is very likely right, or is asked for by somebody who has proven who it is.
+    Likely,
+    /// Whatever anybody may send.
+    Doubtful,
+}
+
+/// So many likely ones are taken in a row while doubtful ones wait: these go on, and cost the others a quarter at most.
+const IN_A_ROW: u8 = 3;
+
 /// Threads that hash.
 #[derive(Debug)]
 pub struct HashPool {
-    queue: SyncSender<Job>,
+    queue: Arc<Queue>,
 }
 
 impl HashPool {
-    /// Starts the threads. They end when the pool is dropped and their queue is empty.
+    /// Starts the threads. They end when the pool is dropped and its lanes are empty.
     ///
     /// # Errors
     /// [`HashError::Parameters`].
@@ -41,79 +53,221 @@ impl HashPool {
             0 => thread::available_parallelism().map_or(1, std::num::NonZero::get),
             some => some,
         };
-        let (queue, jobs) = sync_channel(settings.hashing_queue.max(1));
-        let jobs = Arc::new(Mutex::new(jobs));
+        let pool = Self { queue: Arc::new(Queue::new(settings.hashing_queue.max(1))) };
         for n in 0..threads {
-            let (hasher, jobs) = (Hasher::new(settings)?, Arc::clone(&jobs));
+            let (hasher, queue) = (Hasher::new(settings)?, Arc::clone(&pool.queue));
             thread::Builder::new()
                 .name(format!("hash-{n}"))
-                .spawn(move || work(hasher, &jobs))
+                .spawn(move || work(hasher, &queue))
                 .map_err(|error| HashError::Parameters(format!("no thread for hashing: {error}")))?;
         }
-        Ok(Self { queue })
+        Ok(pool)
     }
 
     /// Runs `job` on one of the threads. A job whose caller has gone is skipped when its turn comes.
     ///
     /// # Errors
-    /// [`Busy`] at once when the queue is full.
-    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce(&mut Hasher) -> T + Send + 'static) -> Result<T, Busy> {
+    /// [`Busy`] at once when the lane is full.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        job: impl FnOnce(&mut Hasher) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |hasher| {
+        let job = move |hasher: &mut Hasher| {
             if !answer.is_closed() {
                 let _ = answer.send(job(hasher));
             }
-        });
-        match self.queue.try_send(job) {
-            Ok(()) => answered.await.map_err(|_| Busy),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Busy),
+        };
+        self.queue.push(lane, Box::new(job))?;
+        answered.await.map_err(|_| Busy)
+    }
+}
+
+impl Drop for HashPool {
+    fn drop(&mut self) {
+        self.queue.lock().has_ended = true;
+        self.queue.arrived.notify_all();
+    }
+}
+
+/// The jobs that wait, and the threads that wait for jobs.
+struct Queue {
+    lanes: Mutex<Lanes>,
+    arrived: Condvar,
+    /// The length of a lane.
+    longest: usize,
+}
+
+#[derive(Default)]
+struct Lanes {
+    likely: VecDeque<Job>,
+    doubtful: VecDeque<Job>,
+    /// Likely ones that were taken since the last doubtful one.
+    in_a_row: u8,
+    has_ended: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("longest", &self.longest).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn new(longest: usize) -> Self {
+        Self { lanes: Mutex::default(), arrived: Condvar::new(), longest }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, lane: Lane, job: Job) -> Result<(), Busy> {
+        let mut lanes = self.lock();
+        let lane = match lane {
+            Lane::Likely => &mut lanes.likely,
+            Lane::Doubtful => &mut lanes.doubtful,
+        };
+        if lane.len() >= self.longest {
+            return Err(Busy);
+        }
+        lane.push_back(job);
+        drop(lanes);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for a job; `None` when there will be no more.
+    fn next(&self) -> Option<Job> {
+        let mut lanes = self.lock();
+        loop {
+            if let Some(job) = lanes.next() {
+                return Some(job);
+            }
+            if lanes.has_ended {
+                return None;
+            }
+            lanes = self.arrived.wait(lanes).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-fn work(mut hasher: Hasher, jobs: &Mutex<Receiver<Job>>) {
+impl Lanes {
+    fn next(&mut self) -> Option<Job> {
+        let is_doubtfuls_turn = self.in_a_row >= IN_A_ROW && !self.doubtful.is_empty();
+        if !is_doubtfuls_turn && let Some(job) = self.likely.pop_front() {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+            return Some(job);
+        }
+        self.in_a_row = 0;
+        self.doubtful.pop_front()
+    }
+}
+
+fn work(mut hasher: Hasher, queue: &Queue) {
     // On Linux this concerns the calling thread alone. Without the permission to be nice, hashing just competes.
     let _ = rustix::process::setpriority_process(None, 10);
-    loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match job {
-            // A job that panics answers nobody, which its caller takes for `Busy`; the thread goes on.
-            Ok(job) => drop(catch_unwind(AssertUnwindSafe(|| job(&mut hasher)))),
-            Err(_) => return,
-        }
+    while let Some(job) = queue.next() {
+        // A job that panics answers nobody, which its caller takes for `Busy`; the thread goes on.
+        drop(catch_unwind(AssertUnwindSafe(|| job(&mut hasher))));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::mpsc::channel;
 
-    #[tokio::test]
-    async fn a_full_queue_refuses_at_once_and_the_rest_is_answered() {
-        let settings = Settings { argon2_memory_kib: 64, hashing_threads: 1, hashing_queue: 1, ..Settings::default() };
-        let pool = Arc::new(HashPool::start(&settings).unwrap());
+    use tokio::task::JoinHandle;
+
+    use super::Lane::{Doubtful, Likely};
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings { argon2_memory_kib: 64, hashing_threads: 1, hashing_queue: 4, ..Settings::default() }
+    }
+
+    /// A pool whose one thread is held until the function is called.
+    async fn held() -> (Arc<HashPool>, impl FnOnce()) {
+        let pool = Arc::new(HashPool::start(&settings()).unwrap());
         let (started, has_started) = channel();
         let (go_on, may_go_on) = channel::<()>();
-        let first = tokio::spawn({
-            let pool = Arc::clone(&pool);
-            async move {
-                pool.run(move |_| {
-                    started.send(()).unwrap();
-                    may_go_on.recv().unwrap();
-                    1
-                })
-                .await
-            }
+        let holder = Arc::clone(&pool);
+        tokio::spawn(async move {
+            let hold = move |_: &mut Hasher| {
+                started.send(()).unwrap();
+                may_go_on.recv().unwrap();
+            };
+            holder.run(Doubtful, hold).await
         });
         tokio::task::spawn_blocking(move || has_started.recv()).await.unwrap().unwrap();
-        let second = tokio::spawn({
-            let pool = Arc::clone(&pool);
-            async move { pool.run(|_| 2).await }
-        });
+        (pool, move || go_on.send(()).unwrap())
+    }
+
+    /// Has a job wait, if there is room for it.
+    async fn enter<T: Send + 'static>(
+        pool: &Arc<HashPool>,
+        lane: Lane,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<Result<T, Busy>> {
+        let pool = Arc::clone(pool);
+        let waits = tokio::spawn(async move { pool.run(lane, move |_| job()).await });
         tokio::task::yield_now().await;
-        assert_eq!(pool.run(|_| 3).await, Err(Busy));
-        go_on.send(()).unwrap();
-        assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(1), Ok(2)));
+        waits
+    }
+
+    #[tokio::test]
+    async fn a_full_lane_refuses_at_once_and_the_other_one_goes_on() {
+        let (pool, go_on) = held().await;
+        let mut waiting = Vec::new();
+        for n in 0..4 {
+            waiting.push(enter(&pool, Doubtful, move || n).await);
+        }
+        assert_eq!(pool.run(Doubtful, |_| 4).await, Err(Busy));
+        waiting.push(enter(&pool, Likely, || 4).await);
+        go_on();
+        for (n, waits) in waiting.into_iter().enumerate() {
+            assert_eq!(waits.await.unwrap(), Ok(n));
+        }
+    }
+
+    #[tokio::test]
+    async fn likely_ones_go_first_and_doubtful_ones_are_not_starved() {
+        let (pool, go_on) = held().await;
+        let (note, order) = channel();
+        let mut waiting = Vec::new();
+        for (lane, names) in [(Doubtful, ["d1", "d2", "d3"].as_slice()), (Likely, &["l1", "l2", "l3", "l4"])] {
+            for name in names {
+                let note = note.clone();
+                waiting.push(enter(&pool, lane, move || note.send(*name).unwrap()).await);
+            }
+        }
+        go_on();
+        for waits in waiting {
+            waits.await.unwrap().unwrap();
+        }
+        drop(note);
+        assert_eq!(order.iter().collect::<Vec<_>>(), ["l1", "l2", "l3", "d1", "l4", "d2", "d3"]);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_refused_and_the_thread_goes_on() {
+        let pool = HashPool::start(&settings()).unwrap();
+        assert_eq!(pool.run(Likely, |_| -> u8 { panic!("on purpose") }).await, Err(Busy));
+        assert_eq!(pool.run(Likely, |_| 1).await, Ok(1));
+    }
+
+    #[test]
+    fn threads_end_with_their_pool_and_leave_no_job() {
+        let queue = Arc::new(Queue::new(4));
+        let (note, done) = channel();
+        for lane in [Likely, Doubtful] {
+            let note = note.clone();
+            queue.push(lane, Box::new(move |_| note.send(lane).unwrap())).unwrap();
+        }
+        drop(HashPool { queue: Arc::clone(&queue) });
+        work(Hasher::new(&settings()).unwrap(), &queue);
+        drop(note);
+        assert_eq!(done.iter().collect::<Vec<_>>(), [Likely, Doubtful]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::PasswordHash;
+use super::{Kept, PasswordHash};
 use crate::accounts::Account;
 use crate::client_addr::Networks;
 use crate::clock::Timestamp;
@@ -14,6 +14,16 @@ use crate::keys::{End, Key};
 pub(super) enum Credential {
     Key(KeyId),
     Password(AccountName),
+}
+
+impl Credential {
+    /// What its hash keeps.
+    pub fn kept(&self) -> Kept {
+        match self {
+            Self::Key(_) => Kept::Key,
+            Self::Password(_) => Kept::Password,
+        }
+    }
 }
 
 impl fmt::Display for Credential {

@@ -17,7 +17,7 @@ use super::defence::{Defence, Refused, Turn, User};
 use super::memory::{Mac, Memory};
 use super::record::{Credential, WhichSecret};
 use super::standing::{GroupLives, Reach, Standing};
-use super::{Busy, HashError, HashPool, Outcome, PasswordHash, Presented, Reason, Settings};
+use super::{Busy, HashError, HashPool, Kept, Lane, Outcome, PasswordHash, Presented, Reason, Settings};
 use crate::accounts::AccountStore;
 use crate::client_addr;
 use crate::clock::{Clock, Timestamp};
@@ -276,7 +276,7 @@ impl Verifier {
             Err(Refused::Throttled(wait)) => return Outcome::Throttled(wait),
             Err(Refused::Busy) => return Outcome::Busy,
         };
-        match self.pool.run(move |hasher| hasher.waste(password.expose().as_bytes())).await {
+        match self.pool.run(Lane::Doubtful, move |hasher| hasher.waste(password.expose().as_bytes())).await {
             Ok(()) => {
                 turn.wrong(true);
                 Outcome::Rejected(Reason::UnknownAccount)
@@ -465,12 +465,12 @@ impl Verifier {
         self.memory.len()
     }
 
-    /// Hashes a new secret, by the same threads and behind the same queue as all that is verified.
+    /// Hashes a new key for somebody who has proven who it is, by the same threads as all that is verified.
     ///
     /// # Errors
-    /// [`Busy`] when the queue is full.
-    pub async fn hash(&self, secret: Secret<String>) -> Result<Result<PasswordHash, HashError>, Busy> {
-        self.pool.run(move |hasher| hasher.hash(secret.expose().as_bytes())).await
+    /// [`Busy`] when too many wait.
+    pub async fn hash_key(&self, key: Secret<String>) -> Result<Result<PasswordHash, HashError>, Busy> {
+        self.pool.run(Lane::Likely, move |hasher| hasher.hash(key.expose().as_bytes(), Kept::Key)).await
     }
 
     /// When keys were last used.

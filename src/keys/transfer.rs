@@ -316,7 +316,7 @@ impl Look<'_> {
 /// Whether a key is there as a line has it. Its hash may have been made anew since, at its first use, and it may have been
 /// used and have come to an end.
 fn is_same(present: &Key, line: &Key) -> bool {
-    let hash = present.hash == line.hash || !line.hash.is_argon2id() && present.hash.is_argon2id();
+    let hash = present.hash == line.hash || !line.hash.has_check_value() && present.hash.has_check_value();
     hash && present.account == line.account
         && present.groups == line.groups
         && present.networks == line.networks

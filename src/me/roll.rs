@@ -164,7 +164,7 @@ impl Roller {
     async fn roll(&self, id: &KeyId, roll: Roll) -> Result<(ApiKey, Key), Refusal> {
         let is_busy = AtomicBool::new(false);
         let hash = async |text| {
-            self.credentials.hash(text).await.unwrap_or_else(|_| {
+            self.credentials.hash_key(text).await.unwrap_or_else(|_| {
                 is_busy.store(true, Ordering::Relaxed);
                 Err(HashError::Unreadable)
             })

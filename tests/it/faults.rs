@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keybearer::accounts::{Account, AccountStore};
 use keybearer::clock::Timestamp;
+use keybearer::credentials::{Kept, PasswordHash};
 use keybearer::groups::{Group, GroupStore};
 use keybearer::ids::{AccountName, GroupId, KeyId, LicenceId};
 use keybearer::keys::{Added, Fits, Key, KeyState, KeyStore, SeatedChange, Seats, Stamp};
@@ -23,6 +24,7 @@ use keybearer::usage::{Batch, By, Counts, Filter, Hour, Label, UsageStore};
 
 use crate::forge;
 use crate::gateway::TestGateway;
+use crate::keys::another_secret_of;
 
 /// A store that can be away, and whose answers can be held up on their way back.
 #[derive(Debug, Default)]
@@ -353,6 +355,81 @@ async fn a_full_hashing_queue_refuses_strangers_and_nobody_else() {
 
 /// §1: 429 with `Retry-After` after repeated failures from one address, and for one user-id; neither locks out a caller
 /// whose credential was verified a moment ago.
+/// Strangers who come from ever new addresses fill a lane of their own.
+#[tokio::test]
+async fn a_flood_from_many_addresses_keeps_nobody_from_a_first_login() {
+    let build = TestGateway::build().behind_proxy(&["127.0.0.0/8"]).with(|config| {
+        (config.credentials.hashing_threads, config.credentials.hashing_queue) = (1, 2);
+        (config.credentials.argon2_memory_kib, config.credentials.argon2_iterations) = (8 * 1024, 4);
+    });
+    let gateway = Arc::new(build.start().await);
+    let rolled = gateway.acme().await;
+    let token = gateway.token(&rolled).await;
+    assert_eq!(gateway.get("/token").basic("acme", "open sesame").await.status, 200);
+    let word = gateway.hash("another word", Kept::Password);
+    gateway.update_account("acme", |old| (Account { password: Some(word.clone()), ..old }, Cut::No)).await;
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        keys.push(gateway.key("acme").await);
+    }
+    gateway.sync().await;
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let flood: Vec<_> = (0..6)
+        .map(|one| {
+            let (gateway, is_over) = (Arc::clone(&gateway), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                let mut statuses = Vec::new();
+                while !is_over.load(Ordering::SeqCst) {
+                    let call = gateway.by_proxy("/token").header("x-forwarded-proto", "https");
+                    let from = format!("192.0.{one}.{}", statuses.len() % 256);
+                    let call = call.header("x-forwarded-for", from).basic("acme", "guess");
+                    statuses.push(call.await.status);
+                }
+                statuses
+            })
+        })
+        .collect();
+    // It has begun when somebody is refused.
+    while gateway.metric("keybearer_refusals_total{reason=\"hashing_queue_full\"}").await == 0.0 {
+        tokio::task::yield_now().await;
+    }
+    for key in &keys {
+        assert_eq!(gateway.token_call(key).await.status, 200, "a key that nobody has used yet");
+    }
+    let path = format!("/me/keys/{}/roll", rolled.id());
+    let proof = serde_json::json!({ "api_key": rolled.secret().expose() }).to_string();
+    assert_eq!(gateway.post(&path).bearer(&token).body(proof).await.status, 200, "its holder rolls a key");
+    let answer = gateway.get("/token").basic("acme", "another word").await;
+    assert_eq!(answer.status, 200, "a password, from where its user logged in before");
+    is_over.store(true, Ordering::SeqCst);
+    let mut statuses = Vec::new();
+    for one in flood {
+        statuses.extend(one.await.expect("no panic"));
+    }
+    assert!(statuses.contains(&401) && statuses.contains(&503), "the others got their share: {statuses:?}");
+}
+
+/// Neither argon2 nor its parameters are looked at: these could not be used.
+#[tokio::test]
+async fn a_wrong_key_costs_no_hash() {
+    let gateway = TestGateway::start().await;
+    let key = gateway.acme().await;
+    let hash = gateway.hash(key.secret().expose(), Kept::Key);
+    let unusable = PasswordHash::from_phc(hash.as_phc().replace("m=64", "m=4294967295"));
+    gateway.update_key(&key, |old| (Key { hash: unusable.clone(), ..old }, Cut::No)).await;
+    gateway.sync().await;
+    let refused = async |reason| gateway.metric(&format!("keybearer_refusals_total{{reason=\"{reason}\"}}")).await;
+    // One in 65,536 is not ruled out.
+    for _ in 0..10 {
+        gateway.get("/token").basic(&another_secret_of(&key), "").await.problem(401, "invalid-credentials");
+    }
+    assert!(refused("wrong_secret").await >= 9.0);
+    let of_others = refused("unreadable_hash").await;
+    gateway.get("/token").basic(key.secret().expose(), "").await.problem(401, "invalid-credentials");
+    assert_eq!(refused("unreadable_hash").await, of_others + 1.0, "the right one is hashed");
+}
+
 #[tokio::test]
 async fn repeated_failures_are_throttled_by_address_and_by_user_id() {
     let build = TestGateway::build().behind_proxy(&["127.0.0.0/8"]).with(|config| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use keybearer::accounts::Account;
 use keybearer::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use keybearer::config::Config;
-use keybearer::credentials::{self, Hasher, PasswordHash};
+use keybearer::credentials::{self, Hasher, Kept, PasswordHash};
 use keybearer::groups::Group;
 use keybearer::ids::{Groups, LicenceId};
 use keybearer::keys::{self, ApiKey, Key, KeyState};
@@ -246,7 +246,7 @@ impl TestGateway {
         let account = Account {
             name: name.parse().expect("an account name"),
             title: String::new(),
-            password: password.map(|password| self.hash(password)),
+            password: password.map(|password| self.hash(password, Kept::Password)),
             suspended: false,
             expires_at: None,
             created_at: self.now(),
@@ -292,7 +292,7 @@ impl TestGateway {
     pub async fn key_with(&self, account: &str, change: impl FnOnce(Key) -> Key) -> ApiKey {
         let key = ApiKey::generate(&self.config.key_prefix);
         let account = account.parse().expect("an account name");
-        let record = Key::new(*key.id(), account, self.hash(key.secret().expose()), self.now());
+        let record = Key::new(*key.id(), account, self.hash(key.secret().expose(), Kept::Key), self.now());
         assert!(self.store.insert_key(&change(record)).await.expect("stored"));
         key
     }
@@ -307,16 +307,16 @@ impl TestGateway {
     /// Rolls a key as an operator does, and lets the gateway know.
     pub async fn roll(&self, key: &ApiKey, grace: &str, start: keys::Start) -> ApiKey {
         let roll = keys::Roll { grace: grace.parse().expect("a grace"), start, force: false };
-        let hash = async |text: Secret<String>| Ok(self.hash(text.expose()));
+        let hash = async |text: Secret<String>| Ok(self.hash(text.expose(), Kept::Key));
         let (new, _) = self.keys().roll(key.id(), roll, hash).await.expect("rolled");
         self.sync().await;
         new
     }
 
     /// A hash with the gateway's own parameters.
-    pub fn hash(&self, secret: &str) -> PasswordHash {
+    pub fn hash(&self, secret: &str, of: Kept) -> PasswordHash {
         let mut hasher = Hasher::new(&self.config.credentials).expect("good parameters");
-        hasher.hash(secret.as_bytes()).expect("a hash")
+        hasher.hash(secret.as_bytes(), of).expect("a hash")
     }
 
     /// The account `acme` with the password `open sesame` and an endless licence for the sample group; returns its key.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keybearer::accounts::Account;
+use keybearer::credentials::Kept;
 use keybearer::ids::TokenId;
 use keybearer::keys::{ApiKey, Key, KeyState};
 use keybearer::persist::{Cut, Update};
@@ -129,7 +130,7 @@ async fn a_suspended_key_is_refused_and_its_old_tokens_stay_dead_when_it_is_resu
 async fn a_changed_password_ends_what_the_old_one_got() {
     let scene = Scene::start().await;
     let tokens = scene.tokens().await;
-    let (now, hash) = (scene.gateway.now(), scene.gateway.hash("new password"));
+    let (now, hash) = (scene.gateway.now(), scene.gateway.hash("new password", Kept::Password));
     let change = |account| (Account { password: Some(hash.clone()), ..account }, Cut::Now(now));
     scene.gateway.update_account("acme", change).await;
     scene.gateway.sync().await;

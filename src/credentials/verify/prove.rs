@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::super::defence::Turn;
 use super::super::memory::{Epoch, Proven};
 use super::super::record::{Credential, Record, Records};
-use super::super::{Match, PasswordHash, Reason};
+use super::super::{Hasher, Lane, Match, PasswordHash, Reason};
 use super::{Attempt, Login, Stop, Verifier};
 use crate::accounts::Account;
 use crate::clock::Timestamp;
@@ -68,30 +69,36 @@ impl Verifier {
         if let Some(place) = place {
             login.turn = Some(place.charge(self.clock.now()).map_err(Stop::Throttled)?);
         }
+        let is_familiar = login.turn.as_ref().is_some_and(Turn::is_familiar);
         let Records { present, old } = match records {
             Ok(records) => records,
             // An unknown user costs what a wrong password costs. Ids of keys are no secret, so that costs nothing.
             Err(Stop::Rejected(reason)) if matches!(attempt.credential, Credential::Password(_)) => {
                 let attempt = Arc::clone(attempt);
-                self.pool.run(move |hasher| hasher.waste(attempt.secret.expose().as_bytes())).await?;
+                let lane = lane(is_familiar);
+                self.pool.run(lane, move |hasher| hasher.waste(attempt.secret.expose().as_bytes())).await?;
                 return Err(Stop::Rejected(reason));
             }
             Err(stop) => return Err(stop),
         };
-        // A wrong secret costs two hashes while a key is being rolled. To know beforehand which of the two it could be, a part
-        // of each would have to be kept.
-        let candidates = [Some(present), old];
+        let of = attempt.credential.kept();
+        let is_possible = |record: &Record| !record.hash.rules_out(attempt.secret.expose().as_bytes());
+        let candidates = [Some(present), old].map(|record| record.filter(is_possible));
+        if candidates.iter().all(Option::is_none) {
+            return Err(Stop::Rejected(Reason::WrongSecret));
+        }
+        let is_likely = is_familiar || candidates.iter().flatten().any(|record| record.hash.has_check_value());
         let matched = {
             let (verifier, attempt) = (Arc::clone(self), Arc::clone(attempt));
             self.pool
-                .run(move |hasher| {
+                .run(lane(is_likely), move |hasher| {
                     // Of many that came at once with the same credential, one is hashed.
                     if let Some(known) = verifier.proven_of(&attempt, candidates.each_ref().map(Option::as_ref)) {
                         return Ok((Match::Yes, Some(known.clone())));
                     }
                     let mut unreadable = None;
                     for record in candidates.into_iter().flatten() {
-                        match hasher.verify(attempt.secret.expose().as_bytes(), &record.hash) {
+                        match hasher.verify(attempt.secret.expose().as_bytes(), &record.hash, of) {
                             Ok(Match::No) => {}
                             Ok(matched) => {
                                 verifier.remember(&attempt, record.clone(), epoch);
@@ -125,12 +132,13 @@ impl Verifier {
         records.into_iter().flatten().find(|record| record.hash == proven.record.hash)
     }
 
-    /// Replaces a hash that was made with weaker parameters than today's, unless it was replaced meanwhile.
+    /// Replaces a hash that is not as today's are, unless it was replaced meanwhile. Where there is no room for that now, the
+    /// next proof tries again.
     async fn rehash(&self, attempt: &Arc<Attempt>, outdated: PasswordHash) {
         let hashing = Arc::clone(attempt);
-        let Ok(Ok(hash)) = self.pool.run(move |hasher| hasher.hash(hashing.secret.expose().as_bytes())).await else {
-            return;
-        };
+        let job = move |hasher: &mut Hasher| hasher.hash(hashing.secret.expose().as_bytes(), hashing.credential.kept());
+        // It can wait, and who waits for an answer does not wait for it.
+        let Ok(Ok(hash)) = self.pool.run(Lane::Doubtful, job).await else { return };
         let replaced = match &attempt.credential {
             Credential::Key(id) => {
                 let change = |key: Key| match &key.previous {
@@ -179,4 +187,8 @@ impl Verifier {
             }
         }
     }
+}
+
+fn lane(is_likely: bool) -> Lane {
+    if is_likely { Lane::Likely } else { Lane::Doubtful }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keybearer::credentials::Kept;
 use keybearer::groups::demo;
 use keybearer::ids::Groups;
 use keybearer::keys::{ApiKey, Key, KeyPrefix};
@@ -48,7 +49,7 @@ async fn the_demo_key_reaches_nothing_else_whatever_the_store_says() {
     let key = ApiKey::parse(&KeyPrefix::default(), KEY).expect("a key");
     let record = Key {
         groups: Some(Groups::from([SAMPLE.parse().expect("a group")])),
-        ..Key::new(*key.id(), demo::account(), gateway.hash(KEY), gateway.now())
+        ..Key::new(*key.id(), demo::account(), gateway.hash(KEY, Kept::Key), gateway.now())
     };
     let _ = gateway.store.insert_key(&record).await;
     gateway.sync().await;

@@ -8,6 +8,7 @@ use keybearer::credentials::{Kept, PasswordHash};
 use keybearer::keys::Key;
 use keybearer::persist::Cut;
 
+use super::another_secret_of;
 use crate::gateway::TestGateway;
 
 /// Waits for what the gateway does beside the request.
@@ -35,11 +36,11 @@ async fn a_key_with_a_foreign_hash_works_and_is_hashed_anew() {
     gateway.sync().await;
     assert_eq!(gateway.token_call(&key).await.status, 200);
     let stored = async || gateway.store.key(key.id()).await.expect("a read").expect("a key").hash;
-    until(async || stored().await.is_argon2id()).await;
+    until(async || stored().await.has_check_value()).await;
+    assert!(stored().await.is_argon2id());
     gateway.sync().await;
     assert_eq!(gateway.token_call(&key).await.status, 200, "it works by the new hash");
-    let sibling = gateway.key("acme").await;
-    let wrong = format!("{}{}", &key.secret().expose()[..16], &sibling.secret().expose()[16..]);
+    let wrong = another_secret_of(&key);
     gateway.get("/token").basic(&wrong, "").await.problem(401, "invalid-credentials");
 }
 
@@ -59,4 +60,23 @@ async fn a_password_with_a_foreign_hash_works_and_is_hashed_anew() {
     until(async || stored().await.is_some_and(|hash| hash.is_argon2id())).await;
     gateway.sync().await;
     assert_eq!(gateway.get("/token").basic("acme", "open sesame").await.status, 200);
+}
+
+/// So were all keys hashed by earlier versions: nothing of theirs rules a wrong one out without a hash.
+#[tokio::test]
+async fn a_keys_hash_without_a_check_value_works_and_is_made_anew() {
+    let gateway = TestGateway::build().sqlite().start().await;
+    let key = gateway.acme().await;
+    let hash = gateway.hash(key.secret().expose(), Kept::Password);
+    assert!(!hash.has_check_value());
+    gateway.update_key(&key, |old| (Key { hash: hash.clone(), ..old }, Cut::No)).await;
+    gateway.sync().await;
+    gateway.get("/token").basic(&another_secret_of(&key), "").await.problem(401, "invalid-credentials");
+    let token = gateway.token(&key).await;
+    let stored = async || gateway.store.key(key.id()).await.expect("a read").expect("a key").hash;
+    until(async || stored().await.has_check_value()).await;
+    gateway.sync().await;
+    assert_eq!(gateway.get("/whoami").bearer(&token).await.status, 200, "nothing is revoked by that");
+    assert_eq!(gateway.token_call(&key).await.status, 200);
+    gateway.get("/token").basic(&another_secret_of(&key), "").await.problem(401, "invalid-credentials");
 }
