@@ -313,15 +313,37 @@ impl Look<'_> {
     }
 }
 
-/// Whether a key is there as a line has it. Its hash may have been made anew since, at its first use, and it may have been
-/// used and have come to an end.
+/// Whether a key is there as a line has it. Its hash may have been made anew since, at its first use, which nothing of it
+/// tells; and it may have been used and have come to an end.
 fn is_same(present: &Key, line: &Key) -> bool {
-    let hash = present.hash == line.hash || !line.hash.has_check_value() && present.hash.has_check_value();
-    hash && present.account == line.account
+    let may_be_renewed = present.hash.has_check_value() && !line.hash.has_check_value();
+    (present.hash == line.hash || may_be_renewed)
+        && present.account == line.account
         && present.groups == line.groups
         && present.networks == line.networks
         && present.plan == line.plan
         && present.expires_at.map(Timestamp::secs) == line.expires_at.map(Timestamp::secs)
         && present.state == line.state
         && present.label == line.label
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::{Hasher, Settings};
+
+    #[test]
+    fn a_key_whose_hash_was_made_anew_at_its_first_use_is_there_as_the_line_has_it() {
+        let mut hasher = Hasher::new(&Settings { argon2_memory_kib: 64, ..Settings::default() }).unwrap();
+        let mut hash = |of| hasher.hash(b"the key", of).unwrap();
+        let key = |hash| Key::new("0123456789ab".parse().unwrap(), "acme".parse().unwrap(), hash, Timestamp::default());
+        let sha = PasswordHash::import(&"ab".repeat(32), Kept::Key).unwrap();
+        let renewed = key(hash(Kept::Key));
+        // Of another system; of an earlier version.
+        for line in [key(sha), key(hash(Kept::Password))] {
+            assert!(is_same(&line, &line) && is_same(&renewed, &line) && !is_same(&line, &renewed));
+            assert!(!is_same(&Key { label: "ci".to_owned(), ..renewed.clone() }, &line));
+        }
+        assert!(!is_same(&renewed, &key(hash(Kept::Key))), "what would not have been made anew is another key");
+    }
 }
