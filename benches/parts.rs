@@ -151,7 +151,8 @@ impl House {
 
     fn permit(&self) -> Permit {
         let presented = Presented::from_authorization(self.authorization.as_bytes());
-        self.gate.decide(&Audience::Token, presented, PEER.ip(), NOW).expect("the token is good")
+        let exchange = exchange(&Arc::new(table()), &self.head("/orders/1", &[]));
+        self.gate.decide(&exchange, &Audience::Token, presented, PEER.ip()).expect("the token is good")
     }
 
     fn head(&self, uri: &str, fields: &[(&'static str, &'static str)]) -> Parts {
@@ -162,6 +163,20 @@ impl House {
         }
         request.body(()).expect("a request").into_parts().0
     }
+}
+
+/// A request that nothing is known of but its head.
+fn exchange(table: &Arc<RouteTable>, head: &Parts) -> Exchange {
+    Exchange::new(Received {
+        request: RequestId(7),
+        at: NOW,
+        peer: Peer::Address(PEER),
+        is_proxied: false,
+        client: PEER.ip(),
+        route: Located::nowhere(Arc::clone(table)),
+        normalised: None,
+        head,
+    })
 }
 
 /// What is said of a request to its upstream.
@@ -216,16 +231,7 @@ fn forward_auth(c: &mut Criterion) {
         ],
     );
     let decide = || {
-        let exchange = Exchange::new(Received {
-            request: RequestId(7),
-            at: NOW,
-            peer: Peer::Address(PEER),
-            is_proxied: false,
-            client: PEER.ip(),
-            route: Located::nowhere(Arc::clone(&table)),
-            normalised: None,
-            head: &head,
-        });
+        let exchange = exchange(&table, &head);
         door.respond(&exchange, Peer::Address(PEER), &head, Contract::AuthRequest, "")
     };
     assert_eq!(decide().status(), 200);

@@ -167,12 +167,17 @@ impl Exchange {
         let _ = self.permit.set(permit);
     }
 
-    /// Plans were asked, and this is what they made of it.
+    /// The rate of the Demo group was asked, and this is what it made of it.
     pub fn admitted(&self, admission: Admission) {
         let _ = self.admission.set(Box::new(admission));
     }
 
-    /// What plans made of it, where any bounds it.
+    /// What is known of it, or this new one.
+    pub fn admission_or(&self, new: impl FnOnce() -> Admission) -> &Admission {
+        self.admission.get_or_init(|| Box::new(new()))
+    }
+
+    /// What the rate of the Demo group and plans made of it, where any bounds it.
     pub fn admission(&self) -> Option<&Admission> {
         self.admission.get().map(|admission| &**admission)
     }

@@ -6,9 +6,10 @@
 use std::fmt;
 use std::hash::Hash;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 
 use crate::clock::Timestamp;
@@ -28,9 +29,45 @@ impl Rate {
         Self { count, per }
     }
 
+    /// In words, as in "300 requests a minute"; `what` is the word for one.
+    pub fn in_words(self, what: &str) -> String {
+        let each = match self.per.as_secs() {
+            1 => "a second",
+            60 => "a minute",
+            3600 => "an hour",
+            _ => "a day",
+        };
+        format!("{} {what}{} {each}", self.count, if self.count == 1 { "" } else { "s" })
+    }
+
     /// Nanoseconds until one more is allowed.
     fn interval(self) -> u64 {
         (u64::try_from(self.per.as_nanos()).unwrap_or(u64::MAX) / u64::from(self.count.max(1))).max(1)
+    }
+
+    /// So far ahead of now may an arrival be, in nanoseconds, when one more comes.
+    fn tolerance(self) -> u64 {
+        self.interval().saturating_mul(u64::from(self.count.max(1) - 1))
+    }
+
+    /// GCRA: the next arrival time, or how much too early this one is.
+    fn allow(self, arrival: u64, now: u64) -> Result<u64, Duration> {
+        let earliest = arrival.saturating_sub(self.tolerance());
+        if now < earliest {
+            return Err(Duration::from_nanos(earliest - now));
+        }
+        Ok(arrival.max(now).saturating_add(self.interval()))
+    }
+
+    /// What [`Rate::allow`] would let pass now, and when it would let pass one more.
+    fn standing(self, arrival: u64, now: u64) -> Standing {
+        let (interval, owed) = (self.interval(), arrival.saturating_sub(now));
+        let used = owed.div_ceil(interval);
+        let left = u64::from(self.count.max(1)).saturating_sub(used);
+        // More may be owed than one rate allows, of a greater one that was kept before.
+        let reset =
+            if left == 0 { owed.saturating_sub(self.tolerance()) } else { owed - used.saturating_sub(1) * interval };
+        Standing { rate: self, left: u32::try_from(left).unwrap_or(u32::MAX), reset: Duration::from_nanos(reset) }
     }
 }
 
@@ -65,11 +102,22 @@ impl fmt::Display for Rate {
     }
 }
 
+/// Where a key stands with its rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The rate.
+    pub rate: Rate,
+    /// So many may come now.
+    pub left: u32,
+    /// Until there may be one more than that; zero when all of them may come.
+    pub reset: Duration,
+}
+
 /// Keeps a [`Rate`] for every key it sees, up to a bound.
 #[derive(Debug)]
 pub struct Limiter<K: Hash + Eq> {
-    interval: AtomicU64,
-    tolerance: AtomicU64,
+    /// In one piece, so that no decision is made by half of one rate and half of another.
+    rate: ArcSwap<Rate>,
     most: usize,
     /// Per key, the theoretical arrival time of GCRA in nanoseconds since the epoch.
     arrivals: DashMap<K, u64>,
@@ -78,17 +126,12 @@ pub struct Limiter<K: Hash + Eq> {
 impl<K: Hash + Eq + Clone> Limiter<K> {
     /// A limiter of `rate` that remembers at most about `most` keys.
     pub fn new(rate: Rate, most: usize) -> Self {
-        let limiter =
-            Self { interval: AtomicU64::new(0), tolerance: AtomicU64::new(0), most, arrivals: DashMap::new() };
-        limiter.set(rate);
-        limiter
+        Self { rate: ArcSwap::from_pointee(rate), most, arrivals: DashMap::new() }
     }
 
     /// Keeps another rate from now on.
     pub fn set(&self, rate: Rate) {
-        let interval = rate.interval();
-        self.interval.store(interval, Ordering::Relaxed);
-        self.tolerance.store(interval.saturating_mul(u64::from(rate.count.max(1) - 1)), Ordering::Relaxed);
+        self.rate.store(Arc::new(rate));
     }
 
     /// How long `key` must wait before one more would be allowed; charges nothing.
@@ -97,7 +140,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// The wait, when it may not go on now.
     pub fn peek(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
         match self.arrivals.get(key) {
-            Some(arrival) => self.allow(*arrival, nanos(now)).map(|_| ()),
+            Some(arrival) => self.rate.load().allow(*arrival, nanos(now)).map(|_| ()),
             None => Ok(()),
         }
     }
@@ -107,32 +150,39 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// # Errors
     /// The wait, when it is not; nothing is charged then.
     pub fn charge(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
-        let now = nanos(now);
+        self.take(key, now).0
+    }
+
+    /// The same, and where `key` stands by that very charge, or by its refusal. `None` where there was no room to remember it.
+    pub fn take(&self, key: &K, now: Timestamp) -> (Result<(), Duration>, Option<Standing>) {
+        let (rate, now) = (self.rate.load(), nanos(now));
+        let take = |arrival: &mut u64| {
+            let taken = rate.allow(*arrival, now).map(|next| *arrival = next);
+            (taken, Some(rate.standing(*arrival, now)))
+        };
         if let Some(mut arrival) = self.arrivals.get_mut(key) {
-            *arrival = self.allow(*arrival, now)?;
-            return Ok(());
+            return take(&mut arrival);
         }
         if self.arrivals.len() >= self.most {
             self.forget_past(now);
         }
         if self.arrivals.len() < self.most {
-            let mut arrival = self.arrivals.entry(key.clone()).or_insert(now);
-            *arrival = self.allow(*arrival, now)?;
+            return take(&mut self.arrivals.entry(key.clone()).or_insert(now));
         }
-        Ok(())
+        (Ok(()), None)
     }
 
     /// Gives back one that was charged to `key`.
     pub fn refund(&self, key: &K) {
         if let Some(mut arrival) = self.arrivals.get_mut(key) {
-            *arrival = arrival.saturating_sub(self.interval.load(Ordering::Relaxed));
+            *arrival = arrival.saturating_sub(self.rate.load().interval());
         }
     }
 
     /// How long until `key` has its full allowance again, but for so many that it was charged and may be given back; `None` when
     /// it has it.
     pub fn until_clean(&self, key: &K, pending: usize, now: Timestamp) -> Option<Duration> {
-        let pending = self.interval.load(Ordering::Relaxed).saturating_mul(pending as u64);
+        let pending = self.rate.load().interval().saturating_mul(pending as u64);
         let left = self.arrivals.get(key)?.checked_sub(nanos(now))?.saturating_sub(pending);
         (left > 0).then(|| Duration::from_nanos(left))
     }
@@ -154,15 +204,6 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 
     fn forget_past(&self, now: u64) {
         self.arrivals.retain(|_, arrival| *arrival > now);
-    }
-
-    /// GCRA: the next arrival time, or how much too early this one is.
-    fn allow(&self, arrival: u64, now: u64) -> Result<u64, Duration> {
-        let earliest = arrival.saturating_sub(self.tolerance.load(Ordering::Relaxed));
-        if now < earliest {
-            return Err(Duration::from_nanos(earliest - now));
-        }
-        Ok(arrival.max(now).saturating_add(self.interval.load(Ordering::Relaxed)))
     }
 }
 
@@ -211,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_remembered_is_not_told() {
+        let limiter = Limiter::new("1/s".parse().unwrap(), 1);
+        let now = Timestamp::from_secs(1000);
+        let (rate, reset) = ("1/s".parse().unwrap(), Duration::from_secs(1));
+        assert_eq!(limiter.take(&1, now), (Ok(()), Some(Standing { rate, left: 0, reset })));
+        assert_eq!(limiter.take(&1, now), (Err(reset), Some(Standing { rate, left: 0, reset })));
+        assert_eq!(limiter.take(&2, now), (Ok(()), None));
+    }
+
+    #[test]
     fn keys_with_a_full_allowance_are_forgotten() {
         let limiter = Limiter::new("1/s".parse().unwrap(), 2);
         let now = Timestamp::from_secs(1000);
@@ -218,6 +269,15 @@ mod tests {
         limiter.charge(&2, now).unwrap();
         limiter.charge(&3, now + Duration::from_secs(2)).unwrap();
         assert_eq!(limiter.len(), 1);
+    }
+
+    #[test]
+    fn a_rate_is_said_in_words() {
+        let said = |rate: &str, what| rate.parse::<Rate>().unwrap().in_words(what);
+        assert_eq!(
+            (said("1/h", "token").as_str(), said("300/m", "request").as_str()),
+            ("1 token an hour", "300 requests a minute")
+        );
     }
 
     #[test]
@@ -241,6 +301,41 @@ mod tests {
             for (i, from) in passed.iter().enumerate() {
                 let within = passed[i..].iter().filter(|at| **at < from + 1000).count();
                 prop_assert!(within <= 2 * count as usize, "{within} in a second of {count}/s");
+            }
+        }
+
+        /// What a charge says is what there is: so many pass now and no more, and one more when it says, and not before. By
+        /// another rate too.
+        #[test]
+        fn a_standing_is_true(
+            counts in prop::array::uniform2(1u32..20),
+            per in 1u64..5000,
+            steps in prop::collection::vec(0u64..400, 1..60),
+            change in 0usize..60,
+        ) {
+            let rate = |at: usize| Rate::new(counts[at], Duration::from_millis(per));
+            let limiter = Limiter::new(rate(0), 10);
+            let mut now = Timestamp::from_secs(1000);
+            for (at, step) in steps.into_iter().enumerate() {
+                now = now + Duration::from_millis(step);
+                if at == change {
+                    limiter.set(rate(1));
+                }
+                let (taken, told) = limiter.take(&(), now);
+                let Standing { rate, left, reset } = told.expect("there is room");
+                let arrival = *limiter.arrivals.get(&()).expect("it is remembered");
+                let fresh = || Limiter { rate: ArcSwap::from_pointee(rate), most: 1, arrivals: [((), arrival)].into_iter().collect() };
+                let passes = |limiter: &Limiter<()>, now| std::iter::repeat_with(|| limiter.charge(&(), now)).take_while(Result::is_ok).count();
+                prop_assert_eq!(passes(&fresh(), now), left as usize);
+                if let Err(wait) = taken {
+                    prop_assert_eq!((left, reset), (0, wait));
+                }
+                // The limiter's clock has milliseconds.
+                let whole = u64::try_from(reset.as_nanos().div_ceil(1_000_000)).unwrap();
+                prop_assert!(passes(&fresh(), now + Duration::from_millis(whole)) > left as usize);
+                if whole > 1 {
+                    prop_assert_eq!(passes(&fresh(), now + Duration::from_millis(whole - 1)), left as usize);
+                }
             }
         }
     }

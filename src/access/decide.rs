@@ -8,13 +8,14 @@ use tokio::sync::futures::Notified;
 
 use super::{Exceeded, Quotas};
 use crate::clock::{Clock, Timestamp};
+use crate::credentials;
+use crate::exchange::Exchange;
 use crate::groups::demo;
 use crate::ids::{GroupId, TokenId};
 use crate::limits::{Limiter, Rate};
 use crate::registry::{Digest, Lookup, Principal, Registry, Session};
 use crate::routes::Audience;
 use crate::tokens::{Invalid, LARGEST, Token, Verifier};
-use crate::{client_addr, credentials};
 
 /// Client addresses whose use of the Demo group is counted at once.
 const MOST_DEMO_CLIENTS: usize = 200_000;
@@ -169,23 +170,29 @@ impl Gate {
         self.quotas.as_ref()
     }
 
+    /// The rate of the Demo group, by client address.
+    pub(super) fn demo(&self) -> &Limiter<IpAddr> {
+        &self.demo
+    }
+
     /// The clock it decides by.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// Whether `presented` opens a route for `audience` at `now`.
+    /// Whether `presented` opens a route for `audience` to `client`, at the time of `exchange`. What comes by the Demo group is
+    /// charged to its address, and where that stands is in the exchange.
     ///
     /// # Errors
     /// The [`Denial`].
     pub fn decide(
         &self,
+        exchange: &Exchange,
         audience: &Audience,
         presented: Presented<'_>,
         client: IpAddr,
-        now: Timestamp,
     ) -> Result<Permit, Denial> {
-        let session = self.authenticate(presented, now)?;
+        let session = self.authenticate(presented, exchange.at)?;
         if !session.principal().admits(client) {
             return Err(Denial::Elsewhere { session });
         }
@@ -202,10 +209,8 @@ impl Gate {
             let missing = missing.cloned();
             return Err(Denial::Scope { missing, session });
         }
-        if session.principal().is_demo()
-            && let Err(wait) = self.demo.charge(&client_addr::network(client), now)
-        {
-            return Err(Denial::TooMany { wait, session });
+        if session.principal().is_demo() {
+            self.charge_demo(exchange, &session, client)?;
         }
         Ok(Permit { session })
     }

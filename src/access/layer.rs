@@ -93,7 +93,7 @@ impl Shared {
             // A doubled `Authorization` was refused before; if it were not, the first would count.
             let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
             let presented = Presented::read(authorization, request.uri().query());
-            let permit = self.gate.decide(audience, presented, exchange.client, exchange.at);
+            let permit = self.gate.decide(exchange, audience, presented, exchange.client);
             exchange.granted(permit.map_err(|denial| self.refusals.of(denial))?);
         }
         let Some(route) = route else {

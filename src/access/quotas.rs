@@ -84,7 +84,7 @@ impl Quotas {
         {
             // Addresses come and go, and are not worth being remembered by place.
             let mut all = self.of_key_and_route(&state, who, route);
-            all.extend(self.share(plan, Subject::Address(client_addr::network(client))));
+            all.extend(self.of_address(plan, client));
             return Some(Arc::new(Bound::new(&self.meters, all, vec![])));
         }
         if !is_bound {
@@ -105,20 +105,26 @@ impl Quotas {
         bound
     }
 
-    /// What is left to `who` by its key and its licences, wherever it may ask: whose it is counted for, and where each limit
-    /// stands. Nothing is charged.
-    pub(super) fn standings(&self, who: &Principal, now: Timestamp) -> Vec<(&'static str, Shown)> {
+    /// What is left to `who` by its key and its licences, and to `client` in the Demo group, wherever it may ask: whose it is
+    /// counted for, and where each limit stands. Nothing is charged.
+    pub(super) fn standings(&self, who: &Principal, client: IpAddr, now: Timestamp) -> Vec<(&'static str, Shown)> {
         let terms = who.terms();
-        if terms.limits.is_empty() && terms.plan.is_none() {
+        if terms.limits.is_empty() && terms.plan.is_none() && !who.is_demo() {
             return vec![];
         }
         let state = self.state.load();
         let of_licences = terms.limits.iter().flat_map(|limited| self.of_licence(&state, limited));
+        let of_address = state.demo.as_ref().filter(|_| who.is_demo()).and_then(|plan| self.of_address(plan, client));
         let shares = self.of_key(&state, who).into_iter().map(|share| ("key", share));
         let shares = shares.chain(of_licences.map(|share| ("licence", share)));
+        let shares = shares.chain(of_address.map(|share| ("client address", share)));
         shares
             .flat_map(|(per, share)| share.shown(&self.meters, now).into_iter().map(move |shown| (per, shown)))
             .collect()
+    }
+
+    fn of_address(&self, plan: &Arc<Plan>, client: IpAddr) -> Option<Share> {
+        self.share(plan, Subject::Address(client_addr::network(client)))
     }
 
     fn of_key(&self, state: &State, who: &Principal) -> Option<Share> {

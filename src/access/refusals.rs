@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::fields::DEMO_POLICY;
 use super::{Denial, Exceeded, Settings};
 use crate::exchange::{Refusal, quotable};
 use crate::ids::GroupId;
@@ -110,8 +111,9 @@ impl Refusals {
                     .of(Arc::clone(session.principal()), session.id())
             }
             Denial::TooMany { wait, session } => {
-                let detail =
-                    "Too many requests in the Demo group from this address. Wait, or ask for a key of your own.";
+                let detail = format!(
+                    "Too many requests in the Demo group from this address ({DEMO_POLICY}). Wait, or ask for a key of your own."
+                );
                 Refusal::new(Kind::TooManyRequests, "demo_rate", detail)
                     .retry_after(wait)
                     .of(Arc::clone(session.principal()), session.id())

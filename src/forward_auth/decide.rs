@@ -42,8 +42,7 @@ pub fn decide<'t>(
     });
     let audience = route.map_or(&Audience::Token, |route| &route.audience);
     let presented = Presented::read(authorization, original.query);
-    let permit =
-        gate.decide(audience, presented, original.client, exchange.at).map_err(|denial| refusals.of(denial))?;
+    let permit = gate.decide(exchange, audience, presented, original.client).map_err(|denial| refusals.of(denial))?;
     let refuse = |kind, reason, detail: String| {
         let who = permit.principal();
         Err(Refusal::new(kind, reason, detail).of(std::sync::Arc::clone(who), permit.token()))

@@ -85,7 +85,8 @@ const TOO_MANY: Refused = Refused {
     component: "DecisionTooManyRequests",
     status: 429,
     answer: || {
-        let detail = "Too many requests in the Demo group from this address. Wait, or ask for a key of your own.";
+        let detail =
+            "Too many requests in the Demo group from this address (demo.address). Wait, or ask for a key of your own.";
         let quota = "The plan allows 600 requests a minute (pro.minute), and that is used up. Wait as long as Retry-After says, \
                      or ask the operator for more.";
         let all = [(Kind::TooManyRequests, detail), (Kind::QuotaExceeded, quota)];

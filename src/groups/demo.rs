@@ -52,7 +52,7 @@ pub struct Settings {
     pub enabled: bool,
     /// How long the published demo token lives; it is renewed when half of that is over.
     pub token_lifetime: Duration,
-    /// Calls of demo resources by one client address (IPv6: one /64) with a demo token.
+    /// Calls by one client address (IPv6: one /64) with a demo token, whatever of.
     pub requests_per_address: Rate,
     /// Tokens got with the demo key by one client address.
     pub tokens_per_address: Rate,

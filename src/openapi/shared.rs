@@ -66,11 +66,12 @@ pub const RETRY_AFTER: Field = Field {
     example: "12",
 };
 
-/// What bounds a request, where a plan does.
+/// What bounds a request, where a plan or the rate of the Demo group does.
 pub const RATE_LIMIT_POLICY: Field = Field {
     name: "RateLimit-Policy",
     component: "RateLimitPolicy",
-    description: "Where a plan bounds the request: its limits (draft-ietf-httpapi-ratelimit-headers), `q` in `w` seconds each.",
+    description: "Where a plan bounds the request: its limits (draft-ietf-httpapi-ratelimit-headers), `q` in `w` seconds each. \
+                  The rate of the Demo group is \"demo.address\".",
     pattern: "^\"[!-~]+\";q=[0-9]+",
     example: "\"pro.minute\";q=600;w=60",
 };
@@ -177,7 +178,8 @@ pub const TOO_MANY_REQUESTS: Refused = Refused {
             limit: "600 requests a minute".to_owned(),
             scope: "all gateways",
         };
-        let demo = "Too many requests in the Demo group from this address. Wait a moment.";
+        let demo =
+            "Too many requests in the Demo group from this address (demo.address). Wait, or ask for a key of your own.";
         let all = [
             (Kind::TooManyRequests, Problem::new(Kind::TooManyRequests, demo)),
             (Kind::QuotaExceeded, Problem::new(Kind::QuotaExceeded, quota).violated(violated)),

@@ -20,7 +20,6 @@ use http::{HeaderName, HeaderValue, Response};
 use crate::clock::Timestamp;
 use crate::groups::demo;
 use crate::ids::GroupId;
-use crate::limits::Rate;
 use crate::resources::{Published, PublishedSite};
 use crate::routes::{Audience, RouteTable};
 use crate::{access, tokens};
@@ -184,8 +183,8 @@ impl Filled<'_> {
             "key" => Cow::from(&published.key),
             "expires_at" => published.expires_at.to_string().into(),
             "expires_in" => in_words(published.expires_at.since(self.now.time)).into(),
-            "demo_tokens" => rate_in_words(settings.tokens_per_address, "token").into(),
-            "demo_requests" => rate_in_words(settings.requests_per_address, "request").into(),
+            "demo_tokens" => settings.tokens_per_address.in_words("token").into(),
+            "demo_requests" => settings.requests_per_address.in_words("request").into(),
             "token_header" => (*self.token.first()?).into(),
             "token_claims" => (*self.token.get(1)?).into(),
             "token_signature" => (*self.token.get(2)?).into(),
@@ -240,18 +239,6 @@ fn in_words(span: Duration) -> String {
         }
     }
     words.join(" ")
-}
-
-fn rate_in_words(rate: Rate, what: &str) -> String {
-    let text = rate.to_string();
-    let (count, unit) = text.split_once('/').unwrap_or((&text, ""));
-    let each = match unit {
-        "s" => "a second",
-        "m" => "a minute",
-        "h" => "an hour",
-        _ => "a day",
-    };
-    format!("{} {each}", counted(count.parse().unwrap_or(0), what))
 }
 
 fn counted(count: u64, word: &str) -> String {
@@ -455,6 +442,5 @@ mod tests {
         assert_eq!(words(2 * 86_400 + 59), "2 days");
         assert_eq!(words(61), "1 minute 1 second");
         assert_eq!(words(0), "0 seconds");
-        assert_eq!(rate_in_words(Rate::new(1, Duration::from_secs(3600)), "token"), "1 token an hour");
     }
 }

@@ -108,7 +108,7 @@ struct Whoami {
     /// Rates that hold for it.
     #[schema(max_items = 8)]
     limits: Vec<WhoamiLimit>,
-    /// What is left of the plans of its key and its licences, where they have any.
+    /// What is left of the plans of its key and its licences, where they have any; in the Demo group, of what its address may.
     #[schema(max_items = 1024)]
     quotas: Option<Vec<WhoamiQuota>>,
 }
@@ -122,7 +122,7 @@ struct WhoamiQuota {
     #[schema(max_length = 256, pattern = "^.*$", example = "1000000 requests a month")]
     limit: String,
     /// Who shares it.
-    #[schema(max_length = 16, pattern = "^(key|licence)$")]
+    #[schema(max_length = 16, pattern = "^(key|licence|client address)$")]
     per: String,
     #[schema(minimum = 0, maximum = 999_999_999_999_999_i64, format = Int64)]
     left: u64,
@@ -209,9 +209,9 @@ pub fn whoami(path: &str) -> Endpoint {
     Endpoint::get(path, Tag::Resources, "whoami")
         .says(
             "Who the token belongs to",
-            "Account, credential and groups of the token, and when it ends. Any valid token will do.",
+            "Account, credential and groups of the token, when it ends, and what is left of what it may use. Any valid token will do.",
         )
-        .answers(200, Answer::new("Who it is.").field(&NO_STORE).media(Media::json::<Whoami>(example)))
+        .answers(200, bounded(Answer::new("Who it is.")).media(Media::json::<Whoami>(example)))
 }
 
 /// The time of day.
@@ -254,7 +254,7 @@ pub fn echo(path: &str, body_bytes: usize) -> Vec<Endpoint> {
     ]
 }
 
-/// An answer to its caller alone, which says what bounds it where a plan does.
+/// An answer to its caller alone, which says what bounds it where anything does.
 fn bounded(answer: Answer) -> Answer {
     answer.field(&NO_STORE).field(&RATE_LIMIT_POLICY).field(&RATE_LIMIT)
 }

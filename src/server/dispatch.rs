@@ -210,7 +210,7 @@ impl Doors {
         match (exchange.permit(), resource) {
             (Some(permit), Resource::Time) => resources::time(permit, exchange.at),
             (Some(permit), Resource::Whoami) => {
-                let quotas = self.gate.standings(permit, exchange.at);
+                let quotas = self.gate.standings(exchange, permit);
                 resources::whoami(permit, exchange.at, self.demo.settings(), quotas)
             }
             (Some(_), Resource::Echo) | (None, _) => not_found().into_response(exchange),

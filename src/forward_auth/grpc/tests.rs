@@ -206,11 +206,16 @@ async fn denials_carry_status_challenge_reason_and_problem() {
     assert_eq!(problem["type"], "urn:keybearer:problem:missing-token");
 
     let demo = check_request("GET", "/open", Some("Bearer demo"));
-    check(&house, &demo).await;
-    check(&house, &demo).await;
+    for said in ["\"demo.address\";r=1;t=30", "\"demo.address\";r=0;t=30"] {
+        let ok = check(&house, &demo).await.ok_response.expect("it passes");
+        assert_eq!(header(&ok.response_headers_to_add, "ratelimit"), Some(said));
+        assert_eq!(header(&ok.response_headers_to_add, "ratelimit-policy"), Some("\"demo.address\";q=2;w=60"));
+    }
     let response = check(&house, &demo).await;
     assert_eq!(denial(&response), (429, "demo_rate", 8));
-    assert_eq!(header(&response.denied_response.unwrap().headers, "retry-after"), Some("30"));
+    let denied = response.denied_response.unwrap();
+    assert_eq!(header(&denied.headers, "retry-after"), Some("30"));
+    assert_eq!(header(&denied.headers, "ratelimit"), Some("\"demo.address\";r=0;t=30"));
 }
 
 #[tokio::test]
