@@ -79,22 +79,20 @@ impl Quotas {
             return None;
         }
         let state = self.state.load();
-        if who.is_demo()
-            && let Some(plan) = &state.demo
-        {
+        if who.is_demo() {
             // Addresses come and go, and are not worth being remembered by place.
-            let mut all = self.of_key_and_route(&state, who, route);
-            all.extend(self.of_address(plan, client));
-            return Some(Arc::new(Bound::new(&self.meters, all, vec![])));
-        }
-        if !is_bound {
-            return None;
+            let client = client_addr::network(client);
+            let on_route = Subject::RouteAddress(route.id.clone(), client);
+            let mut all: Vec<_> = self.of_route(&state, route, on_route).into_iter().collect();
+            all.extend(self.of_address(&state, client));
+            return (!all.is_empty()).then(|| Arc::new(Bound::new(&self.meters, all, vec![])));
         }
         let place = (who.serial(), table, route.index);
         if let Some(found) = state.bounds.get(&place) {
             return found.clone();
         }
-        let all = self.of_key_and_route(&state, who, route);
+        let on_route = Subject::Route(route.id.clone(), who.account().clone());
+        let all: Vec<_> = self.of_key(&state, who).into_iter().chain(self.of_route(&state, route, on_route)).collect();
         let either = self.of_licences(&state, who, route);
         let is_bound = !all.is_empty() || !either.is_empty();
         let bound = is_bound.then(|| Arc::new(Bound::new(&self.meters, all, either)));
@@ -114,7 +112,7 @@ impl Quotas {
         }
         let state = self.state.load();
         let of_licences = terms.limits.iter().flat_map(|limited| self.of_licence(&state, limited));
-        let of_address = state.demo.as_ref().filter(|_| who.is_demo()).and_then(|plan| self.of_address(plan, client));
+        let of_address = who.is_demo().then(|| self.of_address(&state, client_addr::network(client))).flatten();
         let shares = self.of_key(&state, who).into_iter().map(|share| ("key", share));
         let shares = shares.chain(of_licences.map(|share| ("licence", share)));
         let shares = shares.chain(of_address.map(|share| ("client address", share)));
@@ -123,8 +121,8 @@ impl Quotas {
             .collect()
     }
 
-    fn of_address(&self, plan: &Arc<Plan>, client: IpAddr) -> Option<Share> {
-        self.share(plan, Subject::Address(client_addr::network(client)))
+    fn of_address(&self, state: &State, client: IpAddr) -> Option<Share> {
+        self.share(state.demo.as_ref()?, Subject::Address(client))
     }
 
     fn of_key(&self, state: &State, who: &Principal) -> Option<Share> {
@@ -132,12 +130,8 @@ impl Quotas {
         self.share(&self.known(state, plan)?, Subject::Key(*id))
     }
 
-    fn of_key_and_route(&self, state: &State, who: &Principal, route: &Route) -> Vec<Share> {
-        let of_route = route.plan.as_ref().and_then(|plan| {
-            let subject = Subject::Route(route.id.clone(), who.account().clone());
-            self.share(&self.known(state, plan)?, subject)
-        });
-        self.of_key(state, who).into_iter().chain(of_route).collect()
+    fn of_route(&self, state: &State, route: &Route, whose: Subject) -> Option<Share> {
+        self.share(&self.known(state, route.plan.as_ref()?)?, whose)
     }
 
     /// The alternatives of the licences by which the request reaches the route: as of several subscriptions, it is charged to

@@ -17,17 +17,20 @@ use crate::ids::{AccountName, KeyId, LicenceId, PlanId, RouteId};
 /// Client addresses that are counted at once. Who finds no room is not counted by its plan; the rates of the Demo group hold.
 const MOST_ADDRESSES: usize = 200_000;
 
-/// Who shares the counts of a plan. Written `licence:…`, `key:…`, `route:<route>:<account>` or `address:…`.
+/// Who shares the counts of a plan. Written `licence:…`, `key:…`, `route:<route>:<account>`, `address:…` or
+/// `route-address:<route>:<address>`: a word of its own, for an IPv4 address could be an account's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
     /// A licence.
     Licence(LicenceId),
     /// One key.
     Key(KeyId),
-    /// An account on a route.
+    /// An account on a route, but for that of the Demo group, which anybody has.
     Route(RouteId, AccountName),
     /// A client address in the Demo group (IPv6: a /64).
     Address(IpAddr),
+    /// A client address in the Demo group, on a route.
+    RouteAddress(RouteId, IpAddr),
 }
 
 impl fmt::Display for Subject {
@@ -37,6 +40,7 @@ impl fmt::Display for Subject {
             Self::Key(id) => write!(f, "key:{id}"),
             Self::Route(route, account) => write!(f, "route:{route}:{account}"),
             Self::Address(address) => write!(f, "address:{address}"),
+            Self::RouteAddress(route, address) => write!(f, "route-address:{route}:{address}"),
         }
     }
 }
@@ -47,7 +51,7 @@ pub struct InvalidSubject;
 
 impl fmt::Display for InvalidSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a subject is a licence, a key, an account on a route or an address")
+        f.write_str("a subject is a licence, a key, an account or an address on a route, or an address")
     }
 }
 
@@ -69,6 +73,10 @@ impl FromStr for Subject {
                 Ok(Self::Route(read(route)?, read(account)?))
             }
             "address" => Ok(Self::Address(read(rest)?)),
+            "route-address" => {
+                let (route, address) = rest.split_once(':').ok_or(InvalidSubject)?;
+                Ok(Self::RouteAddress(read(route)?, read(address)?))
+            }
             _ => Err(InvalidSubject),
         }
     }
@@ -143,7 +151,7 @@ impl Meters {
         if let Some(found) = self.counted.get(&key) {
             return Some(Arc::clone(&found));
         }
-        if matches!(key.1, Subject::Address(_)) && self.counted.len() >= MOST_ADDRESSES {
+        if matches!(key.1, Subject::Address(_) | Subject::RouteAddress(..)) && self.counted.len() >= MOST_ADDRESSES {
             return None;
         }
         let entry = self.counted.entry(key.clone()).or_insert_with(|| {
@@ -185,3 +193,6 @@ impl Meters {
         self.counted.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -446,6 +446,61 @@ async fn the_demo_group_is_counted_by_client_address() {
     assert_eq!(call("/whoami", "192.0.2.1").await.status, 200);
 }
 
+/// Anybody has its account, so on a route's plan no one uses up what is another's.
+#[tokio::test]
+async fn on_a_routes_plan_the_demo_group_is_counted_by_client_address() {
+    let plans = || vec![plan("route", &[("requests_per_day", 2)]), plan("trial", &[("requests_per_hour", 3)])];
+    let mut tight = echo("tight", &["demo"]);
+    tight.plan = Some("route".parse().unwrap());
+    let other = RouteSettings { plan: tight.plan.clone(), ..echo("other", &["demo"]) };
+    for demo_plan in [None, Some("trial".parse().unwrap())] {
+        let builder =
+            with_plans(plans()).route(tight.clone()).route(other.clone()).behind_proxy(&["127.0.0.0/8"]).sqlite();
+        let builder = builder.with(|config| config.demo.plan.clone_from(&demo_plan));
+        let gateway = builder.start().await;
+        settle(&gateway);
+        let token = gateway.get("/demo").await.json()["token"].as_str().expect("a token").to_owned();
+        let call = async |gateway: &TestGateway, path: &str, client: &str, bearer: &str| {
+            let call = gateway.by_proxy(path).header("x-forwarded-for", client).header("x-forwarded-proto", "https");
+            call.bearer(bearer).await
+        };
+        for (client, status, remaining) in [
+            ("192.0.2.1", 200, 1),
+            ("192.0.2.1", 200, 0),
+            ("192.0.2.1", 429, 0),
+            ("192.0.2.2", 200, 1),
+            ("2001:db8::1", 200, 1),
+            ("2001:db8::2:1", 200, 0),
+            ("2001:db8::3", 429, 0),
+            ("2001:db8:0:1::1", 200, 1),
+        ] {
+            let answer = call(&gateway, "/tight/x", client, &token).await;
+            assert_eq!((answer.status, left(&answer)["route.day"]), (status, remaining), "{client}");
+            assert_eq!(left(&answer).contains_key("trial.hour"), demo_plan.is_some(), "{client}");
+            if status == 429 {
+                let problem = answer.problem(429, "quota-exceeded");
+                assert_eq!(problem["violated-policies"], json!(["route.day"]), "{client}");
+            }
+        }
+        // On another route of that plan each has as much again.
+        assert_eq!(left(&call(&gateway, "/other/x", "192.0.2.1", &token).await)["route.day"], 1);
+        // An account is counted by itself, even one that is called like an address.
+        for _ in 0..2 {
+            let own = token_of(gateway.now(), "192.0.2.2", KeyId::random(), &[], None);
+            let said = left(&call(&gateway, "/tight/x", "192.0.2.1", &own).await);
+            assert!(said["route.day"] < 2 && said.len() == 1, "{said:?}");
+        }
+        assert_eq!(call(&gateway, "/tight/x", "192.0.2.1", &token).await.status, 429);
+        // And all that is known after a restart.
+        let gateway = gateway.restart().await;
+        for (client, left_of_it) in [("192.0.2.1", 0), ("192.0.2.2", 0), ("2001:db8::9", 0), ("192.0.2.3", 1)] {
+            let answer = call(&gateway, "/tight/x", client, &token).await;
+            assert_eq!(left(&answer)["route.day"], left_of_it, "{client}");
+            assert_eq!(answer.status == 429, ["192.0.2.1", "2001:db8::9"].contains(&client), "{client}");
+        }
+    }
+}
+
 /// Its rate is told on every answer that it was charged for, beside the plans, and where no plan is.
 #[tokio::test]
 async fn the_rate_of_the_demo_group_is_told() {

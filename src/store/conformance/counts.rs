@@ -3,12 +3,13 @@
 use super::*;
 use crate::plans::{Batch, Line, Row, Subject};
 
-fn subjects() -> [Subject; 4] {
+fn subjects() -> [Subject; 5] {
     [
         Subject::Licence(licence_id('1')),
         Subject::Key(key_id('1')),
         Subject::Route("orders".parse().expect("a route id"), name("acme")),
         Subject::Address("2001:db8::".parse().expect("an address")),
+        Subject::RouteAddress("orders".parse().expect("a route id"), "2001:db8::".parse().expect("an address")),
     ]
 }
 
