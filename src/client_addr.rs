@@ -20,6 +20,12 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The /16 that an address is of. There are few enough of them that something may be kept for each.
+pub fn neighbourhood(address: IpAddr) -> IpNet {
+    let address = address.to_canonical();
+    IpNet::new(address, 16).map_or_else(|_| address.into(), |block| block.trunc())
+}
+
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {

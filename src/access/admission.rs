@@ -140,7 +140,8 @@ impl Gate {
     pub fn charge(&self, exchange: &Exchange, permit: &Permit, route: &Route, client: IpAddr) -> Result<(), Denial> {
         let Some(quotas) = self.quotas().filter(|_| route.is_charged()) else { return Ok(()) };
         let table = exchange.route.table().serial();
-        let Some(bound) = quotas.bound(permit.principal(), table, route, client) else { return Ok(()) };
+        let bound = quotas.bound(permit.principal(), table, route, client, exchange.at);
+        let Some(bound) = bound else { return Ok(()) };
         let (planned, verdict) = match bound.take(exchange.at) {
             Ok(Taken { shown, held }) => (Planned { shown, held: held.map(Mutex::new) }, Ok(())),
             Err(refused) => {

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 
-use crate::client_addr;
 use crate::clock::Timestamp;
 use crate::groups::demo;
 use crate::ids::{GroupId, LicenceId, PlanId};
@@ -72,7 +71,14 @@ impl Quotas {
     }
 
     /// What bounds a request of `who` on `route`, which is in the table of that number. Costs nothing where no plan is.
-    pub(super) fn bound(&self, who: &Principal, table: u64, route: &Route, client: IpAddr) -> Option<Arc<Bound>> {
+    pub(super) fn bound(
+        &self,
+        who: &Principal,
+        table: u64,
+        route: &Route,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Option<Arc<Bound>> {
         let terms = who.terms();
         let is_bound = !terms.limits.is_empty() || terms.plan.is_some() || route.plan.is_some();
         if !is_bound && !who.is_demo() {
@@ -81,8 +87,8 @@ impl Quotas {
         let state = self.state.load();
         if who.is_demo() {
             // Addresses come and go, and are not worth being remembered by place.
-            let client = client_addr::network(client);
-            let on_route = Subject::RouteAddress(route.id.clone(), client);
+            self.meters.make_room(now);
+            let on_route = Subject::RouteAddress(route.id.clone(), client.into());
             let mut all: Vec<_> = self.of_route(&state, route, on_route).into_iter().collect();
             all.extend(self.of_address(&state, client));
             return (!all.is_empty()).then(|| Arc::new(Bound::new(&self.meters, all, vec![])));
@@ -112,7 +118,7 @@ impl Quotas {
         }
         let state = self.state.load();
         let of_licences = terms.limits.iter().flat_map(|limited| self.of_licence(&state, limited));
-        let of_address = who.is_demo().then(|| self.of_address(&state, client_addr::network(client))).flatten();
+        let of_address = who.is_demo().then(|| self.of_address(&state, client)).flatten();
         let shares = self.of_key(&state, who).into_iter().map(|share| ("key", share));
         let shares = shares.chain(of_licences.map(|share| ("licence", share)));
         let shares = shares.chain(of_address.map(|share| ("client address", share)));
@@ -122,16 +128,16 @@ impl Quotas {
     }
 
     fn of_address(&self, state: &State, client: IpAddr) -> Option<Share> {
-        self.share(state.demo.as_ref()?, Subject::Address(client))
+        Some(self.share(state.demo.as_ref()?, Subject::Address(client.into())))
     }
 
     fn of_key(&self, state: &State, who: &Principal) -> Option<Share> {
         let (Client::Key(id), Some(plan)) = (who.client(), &who.terms().plan) else { return None };
-        self.share(&self.known(state, plan)?, Subject::Key(*id))
+        Some(self.share(&self.known(state, plan)?, Subject::Key(*id)))
     }
 
     fn of_route(&self, state: &State, route: &Route, whose: Subject) -> Option<Share> {
-        self.share(&self.known(state, route.plan.as_ref()?)?, whose)
+        Some(self.share(&self.known(state, route.plan.as_ref()?)?, whose))
     }
 
     /// The alternatives of the licences by which the request reaches the route: as of several subscriptions, it is charged to
@@ -165,11 +171,11 @@ impl Quotas {
         let named = limited.plan.as_ref().and_then(|plan| self.known(state, plan));
         let own = document_plan(&limited.licence).and_then(|id| Plan::of_quotas(id, &limited.quotas)).map(Arc::new);
         let plans = named.into_iter().chain(own);
-        plans.filter_map(|plan| self.share(&plan, Subject::Licence(limited.licence))).collect()
+        plans.map(|plan| self.share(&plan, Subject::Licence(limited.licence))).collect()
     }
 
-    fn share(&self, plan: &Arc<Plan>, subject: Subject) -> Option<Share> {
-        Some(Share { counted: self.meters.of(plan, subject)?, plan: Arc::clone(plan) })
+    fn share(&self, plan: &Arc<Plan>, subject: Subject) -> Share {
+        Share { counted: self.meters.of(plan, subject), plan: Arc::clone(plan) }
     }
 
     /// The plan of that name. One that the configuration does not know bounds nothing.

@@ -5,17 +5,28 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use ipnet::IpNet;
 
 use super::flush::{Pending, Row};
 use super::{Calendar, Meter, Plan, Settings};
+use crate::client_addr;
 use crate::clock::Timestamp;
 use crate::ids::{AccountName, KeyId, LicenceId, PlanId, RouteId};
 
-/// Client addresses that are counted at once. Who finds no room is not counted by its plan; the rates of the Demo group hold.
+/// Client addresses that are counted each by itself, of all plans and routes together; licences, keys and accounts are as many as
+/// there are. An address that finds no room is counted together with its neighbours, those of its /16 that found none either. So
+/// nobody goes uncounted, whoever has a great many addresses gets no more by them than there is room for, and those whom that
+/// crowds out share what is left with the network it came from, and not with everybody.
 const MOST_ADDRESSES: usize = 200_000;
+
+/// Whoever looks for room looks at every meter, so it is not done for every request.
+const LOOKS_EVERY: Duration = Duration::from_secs(10);
 
 /// Who shares the counts of a plan. Written `licence:…`, `key:…`, `route:<route>:<account>`, `address:…` or
 /// `route-address:<route>:<address>`: a word of its own, for an IPv4 address could be an account's name.
@@ -27,10 +38,62 @@ pub enum Subject {
     Key(KeyId),
     /// An account on a route, but for that of the Demo group, which anybody has.
     Route(RouteId, AccountName),
-    /// A client address in the Demo group (IPv6: a /64).
-    Address(IpAddr),
+    /// A client address in the Demo group.
+    Address(Address),
     /// A client address in the Demo group, on a route.
-    RouteAddress(RouteId, IpAddr),
+    RouteAddress(RouteId, Address),
+}
+
+/// Which client addresses are counted as one. Written `192.0.2.1` or, with its neighbours, `192.0.0.0/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// By itself (IPv6: a /64).
+    Own(IpAddr),
+    /// All of a network for which there was no room.
+    Shared(IpNet),
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        Self::Own(client_addr::network(address))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(address) => address.fmt(f),
+            Self::Shared(network) => network.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = InvalidSubject;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSubject> {
+        let own = text.parse().map(Self::Own);
+        own.or_else(|_| text.parse().map(Self::Shared)).map_err(|_| InvalidSubject)
+    }
+}
+
+impl Subject {
+    /// Who shares the counts when there is no room for it; `None` of what needs none.
+    fn crowded(&self) -> Option<Self> {
+        let shared = |address: &Address| match address {
+            Address::Own(address) => Some(Address::Shared(client_addr::neighbourhood(*address))),
+            Address::Shared(_) => None,
+        };
+        match self {
+            Self::Licence(_) | Self::Key(_) | Self::Route(..) => None,
+            Self::Address(address) => Some(Self::Address(shared(address)?)),
+            Self::RouteAddress(route, address) => Some(Self::RouteAddress(route.clone(), shared(address)?)),
+        }
+    }
+
+    fn needs_room(&self) -> bool {
+        matches!(self, Self::Address(Address::Own(_)) | Self::RouteAddress(_, Address::Own(_)))
+    }
 }
 
 impl fmt::Display for Subject {
@@ -112,6 +175,13 @@ type Stored = HashMap<(PlanId, Subject), Vec<Row>>;
 pub struct Meters {
     counted: DashMap<(PlanId, Subject), Arc<Counted>>,
     stored: Mutex<Stored>,
+    /// How many of both need room, and for how many there is some.
+    addresses: AtomicUsize,
+    most_addresses: usize,
+    /// It was told that there is no more.
+    is_crowded: AtomicBool,
+    /// When room was looked for, in milliseconds since the epoch.
+    looked_at: AtomicU64,
     /// What has something to be written, each once.
     listed: Mutex<Vec<Arc<Counted>>>,
     pub(super) pending: Mutex<Pending>,
@@ -126,13 +196,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Meters {
     /// With the counts that are in the store.
     pub fn new(settings: &Settings, stored: Vec<Row>) -> Self {
+        Self::with_room(settings, stored, MOST_ADDRESSES)
+    }
+
+    fn with_room(settings: &Settings, stored: Vec<Row>, most_addresses: usize) -> Self {
         let mut by_subject = Stored::new();
         for row in stored {
             by_subject.entry((row.line.plan.clone(), row.line.subject.clone())).or_default().push(row);
         }
+        let addresses = by_subject.keys().filter(|(_, subject)| subject.needs_room()).count();
         Self {
             counted: DashMap::new(),
             stored: Mutex::new(by_subject),
+            addresses: AtomicUsize::new(addresses),
+            most_addresses,
+            is_crowded: AtomicBool::new(false),
+            looked_at: AtomicU64::new(0),
             listed: Mutex::default(),
             pending: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
@@ -145,22 +224,53 @@ impl Meters {
         &self.settings.calendar
     }
 
-    /// The counts of `subject` under the plan. `None` where there is no room for more.
-    pub fn of(&self, plan: &Plan, subject: Subject) -> Option<Arc<Counted>> {
+    /// The counts of `subject` under the plan; of an address that finds no room, those that it shares with its neighbours.
+    pub fn of(&self, plan: &Plan, subject: Subject) -> Arc<Counted> {
         let key = (plan.id.clone(), subject);
         if let Some(found) = self.counted.get(&key) {
-            return Some(Arc::clone(&found));
+            return Arc::clone(&found);
         }
-        if matches!(key.1, Subject::Address(_) | Subject::RouteAddress(..)) && self.counted.len() >= MOST_ADDRESSES {
-            return None;
+        match self.counted.entry(key) {
+            Entry::Occupied(entry) => Arc::clone(entry.get()),
+            Entry::Vacant(entry) => {
+                let rows = lock(&self.stored).remove(entry.key());
+                // What was in the store has had its room since then.
+                if rows.is_none()
+                    && let Some(crowded) = entry.key().1.crowded()
+                    && !self.takes_room()
+                {
+                    drop(entry);
+                    return self.of(plan, crowded);
+                }
+                let (plan, subject) = entry.key().clone();
+                let inner = Inner { meter: Meter::with(rows.unwrap_or_default()), is_listed: false };
+                Arc::clone(&entry.insert(Arc::new(Counted { plan, subject, inner: Mutex::new(inner) })))
+            }
         }
-        let entry = self.counted.entry(key.clone()).or_insert_with(|| {
-            let rows = lock(&self.stored).remove(&key).unwrap_or_default();
-            let meter = Meter::with(rows);
-            let (plan, subject) = key;
-            Arc::new(Counted { plan, subject, inner: Mutex::new(Inner { meter, is_listed: false }) })
-        });
-        Some(Arc::clone(&entry))
+    }
+
+    fn takes_room(&self) -> bool {
+        let one_more = |taken: usize| (taken < self.most_addresses).then_some(taken + 1);
+        let is_taken = self.addresses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        if !is_taken && !self.is_crowded.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                addresses = self.most_addresses,
+                "plans count so many client addresses of the Demo group that new ones share the counts of their /16"
+            );
+        }
+        is_taken
+    }
+
+    /// Looks for room for addresses where there is none: those of which nothing counts any more are forgotten.
+    pub fn make_room(&self, now: Timestamp) {
+        let (last, now_millis) = (self.looked_at.load(Ordering::Relaxed), now.millis());
+        let is_due = u128::from(now_millis.abs_diff(last)) >= LOOKS_EVERY.as_millis();
+        if self.addresses.load(Ordering::Relaxed) >= self.most_addresses
+            && is_due
+            && self.looked_at.compare_exchange(last, now_millis, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.forget(now);
+        }
     }
 
     /// Notes that there is something to be written of it. The lock on it is held, so that it is listed once.
@@ -179,8 +289,19 @@ impl Meters {
     /// Drops the meters of which nothing counts any more, and which nobody holds.
     pub fn forget(&self, now: Timestamp) {
         // Nobody can take hold of one while its shard is locked, and whoever counts holds it.
-        self.counted.retain(|_, counted| Arc::strong_count(counted) > 1 || !counted.lock().meter.is_over(now));
-        lock(&self.stored).retain(|_, rows| rows.iter().any(|row| row.until > now));
+        let leave = |subject: &Subject, stays: bool| {
+            if !stays && subject.needs_room() {
+                self.addresses.fetch_sub(1, Ordering::Relaxed);
+            }
+            stays
+        };
+        self.counted.retain(|(_, subject), counted| {
+            leave(subject, Arc::strong_count(counted) > 1 || !counted.lock().meter.is_over(now))
+        });
+        lock(&self.stored).retain(|(_, subject), rows| leave(subject, rows.iter().any(|row| row.until > now)));
+        if self.addresses.load(Ordering::Relaxed) < self.most_addresses {
+            self.is_crowded.store(false, Ordering::Relaxed);
+        }
     }
 
     /// How many there are.

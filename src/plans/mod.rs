@@ -18,7 +18,7 @@ pub use bound::{Bound, Held, Refused, Share, Shown, Taken};
 pub use calendar::{Calendar, InvalidZone, Period};
 pub use flush::{Batch, CountStore, Line, Row, close, keep_written};
 pub use meter::{Exceeded, Meter, Standing};
-pub use meters::{Counted, InvalidSubject, Meters, Subject};
+pub use meters::{Address, Counted, InvalidSubject, Meters, Subject};
 
 /// Settings of `[quotas]`: what all plans have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,7 @@ fn plan(id: &str, limits: &[(&str, u64)]) -> Arc<Plan> {
 }
 
 fn share(meters: &Meters, plan: &Arc<Plan>, subject: &Subject) -> Share {
-    Share { counted: meters.of(plan, subject.clone()).unwrap(), plan: Arc::clone(plan) }
+    Share { counted: meters.of(plan, subject.clone()), plan: Arc::clone(plan) }
 }
 
 fn key() -> Subject {
@@ -58,7 +58,7 @@ fn many_threads_take_exactly_what_there_is() {
     let of = [taken[0] + taken[2] + taken[3], taken[0] + taken[1] + taken[3], taken[1] + taken[2]];
     for (subject, of) in subjects.iter().zip(of) {
         assert!(of <= MOST);
-        let counted = meters.of(&plan, subject.clone()).unwrap();
+        let counted = meters.of(&plan, subject.clone());
         let mut standings = counted.lock();
         let left: Vec<_> =
             standings.meter.standings(&plan, meters.calendar(), NOW).map(|standing| standing.left).collect();

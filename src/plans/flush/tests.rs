@@ -78,7 +78,7 @@ struct Gateway {
 
 async fn gateway(store: &Told, plan: &Arc<Plan>, subject: &Subject, now: Timestamp) -> Gateway {
     let meters = Arc::new(Meters::new(&Settings::default(), store.counts(now).await.unwrap()));
-    let share = Share { counted: meters.of(plan, subject.clone()).unwrap(), plan: Arc::clone(plan) };
+    let share = Share { counted: meters.of(plan, subject.clone()), plan: Arc::clone(plan) };
     Gateway { bound: Arc::new(Bound::new(&meters, vec![share], vec![])), meters, open: 0 }
 }
 
