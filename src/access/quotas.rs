@@ -99,9 +99,9 @@ impl Quotas {
         }
         let on_route = Subject::Route(route.id.clone(), who.account().clone());
         let all: Vec<_> = self.of_key(&state, who).into_iter().chain(self.of_route(&state, route, on_route)).collect();
-        let either = self.of_licences(&state, who, route);
-        let is_bound = !all.is_empty() || !either.is_empty();
-        let bound = is_bound.then(|| Arc::new(Bound::new(&self.meters, all, either)));
+        let (options, each) = self.of_licences(&state, who, route);
+        let is_bound = !all.is_empty() || !each.is_empty();
+        let bound = is_bound.then(|| Arc::new(Bound::of_each(&self.meters, all, options, each)));
         if state.bounds.len() >= MOST_PLACES {
             state.bounds.clear();
         }
@@ -140,30 +140,31 @@ impl Quotas {
         Some(self.share(&self.known(state, route.plan.as_ref()?)?, whose))
     }
 
-    /// The alternatives of the licences by which the request reaches the route: as of several subscriptions, it is charged to
-    /// the first that has anything left. None, when it reaches it by a licence that bounds nothing too.
-    fn of_licences(&self, state: &State, who: &Principal, route: &Route) -> Vec<Vec<Share>> {
+    /// The shares of each licence by which the request reaches the route, and from which of them one is charged: where one group
+    /// is enough, one of all, as of several subscriptions; where all are asked for, one for each group. What is reached by a
+    /// licence that bounds nothing too is free.
+    fn of_licences(&self, state: &State, who: &Principal, route: &Route) -> (Vec<Vec<Share>>, Vec<Vec<usize>>) {
         let asked = route.audience.groups();
         // Everybody reaches the Demo group: where no group is asked for, it is not the one by which they came.
         let is_asked =
             |group: &&GroupId| if asked.is_empty() { **group != demo::group() } else { asked.contains(*group) };
         let reached: Vec<&GroupId> = who.groups().iter().filter(is_asked).collect();
         let limits = &who.terms().limits;
-        let is_limited = |group: &&&GroupId| limits.iter().any(|limited| limited.groups.contains(**group));
-        // Where one group is enough, the one that nothing bounds is. Where all are asked for, those that are bounded count.
-        let is_free = !matches!(route.audience, Audience::AllOf(_)) && !reached.iter().all(|group| is_limited(&group));
-        if is_free {
-            return vec![];
-        }
-        let mut either = Vec::new();
-        for limited in limits.iter().filter(|limited| reached.iter().any(|group| limited.groups.contains(*group))) {
-            let shares = self.of_licence(state, limited);
-            if shares.is_empty() {
-                return vec![];
-            }
-            either.push(shares);
-        }
-        either
+        let grants =
+            |limited: &Limited, groups: &[&GroupId]| groups.iter().any(|group| limited.groups.contains(*group));
+        let shares = |limited| if grants(limited, &reached) { self.of_licence(state, limited) } else { vec![] };
+        let options: Vec<Vec<Share>> = limits.iter().map(shares).collect();
+        let one_of = |groups: &[&GroupId]| {
+            let places: Vec<usize> = (0..limits.len()).filter(|place| grants(&limits[*place], groups)).collect();
+            let is_limited = |group: &&GroupId| limits.iter().any(|limited| limited.groups.contains(*group));
+            let is_bound = groups.iter().all(is_limited) && places.iter().all(|place| !options[*place].is_empty());
+            (is_bound && !places.is_empty()).then_some(places)
+        };
+        let each = match route.audience {
+            Audience::AllOf(_) => reached.iter().filter_map(|group| one_of(&[*group])).collect(),
+            _ => one_of(&reached).into_iter().collect(),
+        };
+        (options, each)
     }
 
     /// The plan that a licence names and the quotas of its document: both hold.

@@ -44,8 +44,10 @@ pub struct Bound {
     counted: Box<[Arc<Counted>]>,
     /// All of these hold.
     all: Box<[Part]>,
-    /// The first of these that allows it is charged, as of two subscriptions. None is no bound.
-    either: Box<[Box<[Part]>]>,
+    /// Alternatives, as two subscriptions are, each by its place.
+    options: Box<[Box<[Part]>]>,
+    /// Of each of these lists one option is charged. None is no bound.
+    each: Box<[Box<[usize]>]>,
     has_at_once: bool,
     has_bytes: bool,
 }
@@ -87,15 +89,35 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct Held {
     bound: Arc<Bound>,
-    chosen: Option<usize>,
+    chosen: Vec<usize>,
     is_open: bool,
 }
 
 impl Bound {
     /// All of `all` hold, and of `either` the first that allows a request.
     pub fn new(meters: &Arc<Meters>, all: Vec<Share>, either: Vec<Vec<Share>>) -> Self {
+        let one = (0..either.len()).collect();
+        Self::of_each(meters, all, either, vec![one])
+    }
+
+    /// All of `all` hold, and of each list in `each` one of `options`, which stand there by their places: one that is charged
+    /// for another list already, or else the first that allows the request. An option is charged once, for however many lists.
+    pub fn of_each(
+        meters: &Arc<Meters>,
+        all: Vec<Share>,
+        mut options: Vec<Vec<Share>>,
+        mut each: Vec<Vec<usize>>,
+    ) -> Self {
+        each.retain(|list| !list.is_empty());
+        // Who has no choice chooses first: what is charged in any case may serve the others.
+        each.sort_by_key(Vec::len);
+        for (place, option) in options.iter_mut().enumerate() {
+            if !each.iter().flatten().any(|listed| *listed == place) {
+                option.clear();
+            }
+        }
         let mut counted: Vec<_> =
-            all.iter().chain(either.iter().flatten()).map(|share| Arc::clone(&share.counted)).collect();
+            all.iter().chain(options.iter().flatten()).map(|share| Arc::clone(&share.counted)).collect();
         counted.sort_by_key(|counted| Arc::as_ptr(counted).addr());
         // One that is locked twice would wait for itself.
         counted.dedup_by(|a, b| Arc::ptr_eq(a, b));
@@ -105,24 +127,25 @@ impl Bound {
             Part { at: at.expect("it is among them"), plan: share.plan }
         };
         let all: Box<[Part]> = all.into_iter().map(place).collect();
-        let either: Box<[Box<[Part]>]> =
-            either.into_iter().map(|shares| shares.into_iter().map(place).collect()).collect();
+        let options: Box<[Box<[Part]>]> =
+            options.into_iter().map(|shares| shares.into_iter().map(place).collect()).collect();
         let has = |of: fn(&Limit) -> bool| {
-            all.iter().chain(either.iter().flatten()).any(|part| part.plan.limits.iter().any(of))
+            all.iter().chain(options.iter().flatten()).any(|part| part.plan.limits.iter().any(of))
         };
         let has_at_once = has(|limit| limit.span == Span::AtOnce);
         let has_bytes = has(|limit| limit.measure == Measure::Bytes);
-        Self { meters: Arc::clone(meters), counted: counted.into(), all, either, has_at_once, has_bytes }
+        let each = each.into_iter().map(Into::into).collect();
+        Self { meters: Arc::clone(meters), counted: counted.into(), all, options, each, has_at_once, has_bytes }
     }
 
     /// Takes one request of all that bounds it, or of nothing.
     ///
     /// # Errors
-    /// The limit that is the longest to wait for; of alternatives, in the one that is the first to allow it again.
+    /// The limit that is the longest to wait for; of options, in the one that is the first to allow it again.
     pub fn take(self: &Arc<Self>, now: Timestamp) -> Result<Taken, Box<Refused>> {
         let mut locked: Vec<_> = self.counted.iter().map(|counted| counted.lock()).collect();
         let (chosen, exceeded) = self.choose(&mut locked, now);
-        let parts = || self.parts(chosen);
+        let parts = || self.parts(&chosen);
         if let Some((plan, Exceeded { limit, wait })) = exceeded {
             let shown = self.shown(parts(), &mut locked, now);
             let limit = plan.limits[limit];
@@ -141,36 +164,46 @@ impl Bound {
         Ok(Taken { shown, held })
     }
 
-    /// The alternative that a request is charged to, or would have to wait for, and what of all this it exceeds.
-    fn choose(&self, locked: &mut [MutexGuard<'_, Inner>], now: Timestamp) -> (Option<usize>, Option<Over>) {
+    /// The options that a request is charged to, or would have to wait for, and what of all this it exceeds.
+    fn choose(&self, locked: &mut [MutexGuard<'_, Inner>], now: Timestamp) -> (Vec<usize>, Option<Over>) {
         let mut check = |parts: &[Part]| {
             let exceeded = parts.iter().filter_map(|Part { at, plan }| {
                 let exceeded = locked[*at].meter.check(plan, self.meters.calendar(), now).err()?;
                 Some((Arc::clone(plan), exceeded))
             });
-            exceeded.reduce(|a, b| if b.1.wait > a.1.wait { b } else { a })
+            exceeded.reduce(later)
         };
-        let mut chosen: Option<(usize, Option<Over>)> = None;
-        for (number, parts) in self.either.iter().enumerate() {
-            let exceeded = check(parts);
-            let Some((_, new)) = &exceeded else {
-                chosen = Some((number, None));
-                break;
-            };
-            if chosen.as_ref().is_none_or(|(_, known)| known.as_ref().is_some_and(|known| new.wait < known.1.wait)) {
-                chosen = Some((number, exceeded));
+        let mut chosen = Vec::new();
+        let mut exceeded = check(&self.all);
+        for list in &self.each {
+            let mut best: Option<(usize, Option<Over>)> = None;
+            let is_charged = |place: &&usize| chosen.contains(*place);
+            let charged = list.iter().filter(is_charged);
+            for &place in charged.chain(list.iter().filter(|place| !is_charged(place))) {
+                let over = check(&self.options[place]);
+                let is_better = match (&best, &over) {
+                    (Some((_, Some((_, best)))), Some((_, over))) => over.wait < best.wait,
+                    _ => true,
+                };
+                let allows = over.is_none();
+                if is_better {
+                    best = Some((place, over));
+                }
+                if allows {
+                    break;
+                }
             }
+            let Some((place, over)) = best else { continue };
+            if !chosen.contains(&place) {
+                chosen.push(place);
+            }
+            exceeded = exceeded.into_iter().chain(over).reduce(later);
         }
-        let (chosen, of_either) = chosen.map_or((None, None), |(number, exceeded)| (Some(number), exceeded));
-        let exceeded = match (check(&self.all), of_either) {
-            (Some(a), Some(b)) => Some(if b.1.wait > a.1.wait { b } else { a }),
-            (a, b) => a.or(b),
-        };
         (chosen, exceeded)
     }
 
-    fn parts(&self, chosen: Option<usize>) -> impl Iterator<Item = &Part> {
-        self.all.iter().chain(chosen.into_iter().flat_map(|number| &self.either[number]))
+    fn parts(&self, chosen: &[usize]) -> impl Iterator<Item = &Part> {
+        self.all.iter().chain(chosen.iter().flat_map(|place| &self.options[*place]))
     }
 
     fn shown<'a>(
@@ -188,6 +221,11 @@ impl Bound {
     }
 }
 
+/// The one that is longer to wait for.
+fn later(a: Over, b: Over) -> Over {
+    if b.1.wait > a.1.wait { b } else { a }
+}
+
 impl Held {
     /// Whether it counts bytes.
     pub fn counts_bytes(&self) -> bool {
@@ -200,7 +238,7 @@ impl Held {
             return;
         }
         let meters = &self.bound.meters;
-        for Part { at, plan } in self.bound.parts(self.chosen) {
+        for Part { at, plan } in self.bound.parts(&self.chosen) {
             let counted = &self.bound.counted[*at];
             let mut inner = counted.lock();
             if inner.meter.pass(plan, meters.calendar(), bytes, now) {
@@ -212,7 +250,7 @@ impl Held {
     /// It is not under way any more: room for another. Its bytes may go on being counted.
     pub fn end(&mut self) {
         if std::mem::take(&mut self.is_open) {
-            for Part { at, plan } in self.bound.parts(self.chosen) {
+            for Part { at, plan } in self.bound.parts(&self.chosen) {
                 self.bound.counted[*at].lock().meter.end(plan);
             }
         }
