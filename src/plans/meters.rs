@@ -21,8 +21,8 @@ use crate::ids::{AccountName, KeyId, LicenceId, PlanId, RouteId};
 
 /// Client addresses that are counted each by itself, of all plans and routes together; licences, keys and accounts are as many as
 /// there are. An address that finds no room is counted together with its neighbours, those of its /16 that found none either. So
-/// nobody goes uncounted, whoever has a great many addresses gets no more by them than there is room for, and those whom that
-/// crowds out share what is left with the network it came from, and not with everybody.
+/// nobody goes uncounted, and a great many addresses are worth no more than the room there is and one count for each /16; whom
+/// they crowd out shares what is left with the network they came from, and not with everybody.
 const MOST_ADDRESSES: usize = 200_000;
 
 /// Whoever looks for room looks at every meter, so it is not done for every request.
