@@ -2,7 +2,7 @@
 //! revocation begin with it.
 //!
 //! An account may ask about its own tokens, by whichever of its credentials. One with the group
-//! [`OPERATOR`](crate::groups::OPERATOR) may ask about all. Whoever presents an access token in place of a credential may ask
+//! [`OPERATOR`] may ask about all. Whoever presents an access token in place of a credential may ask
 //! about its account's: it has what proves as much to every other path, and is no operator by it.
 
 use std::net::IpAddr;
