@@ -1,5 +1,6 @@
 //! The count of one limit. Pure: what is counted, when, and how it is kept are arguments. The clock may be set back: then what
-//! was counted goes on to count, and nothing is allowed twice.
+//! was counted goes on to count, and nothing is allowed twice. But a clock that was ahead and is put right must not shut anybody
+//! out until it shows that time again, so what was counted then is taken to have been counted now.
 
 use std::time::Duration;
 
@@ -11,6 +12,11 @@ const SECOND: u64 = 1_000_000_000;
 
 /// The wait for what is never allowed. There is no right one; a day keeps the knocking down.
 const NEVER: Duration = Duration::from_secs(86_400);
+
+/// So far may an instant lie before a period that began already, or beyond what can be owed at a rate: requests that come at
+/// once are not counted in the order of their instants, and clocks are put right by a little all the time.
+const BEHIND_PERIOD: Duration = Duration::from_secs(3600);
+const BEHIND_RATE: u64 = 60 * SECOND;
 
 /// What came in one window or period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,22 +69,33 @@ impl Count {
     }
 
     /// Brings it to `now`: what is over counts no more.
-    pub fn turn(&mut self, calendar: &Calendar, now: Timestamp) {
+    pub fn turn(&mut self, limit: &Limit, calendar: &Calendar, now: Timestamp) {
         match self {
             Self::Windows { window, number, current, previous } => {
                 let present = now.millis() / *window;
                 if present > *number {
                     *previous = if present == *number + 1 { *current } else { Tally::default() };
                     (*number, *current) = (present, Tally::default());
+                } else if present + 1 < *number {
+                    (*number, *previous) = (present, Tally::default());
                 }
             }
             Self::Total { period, first, next, tally } => {
                 if now >= *next {
                     (*first, *next) = calendar.around(*period, now);
                     *tally = Tally::default();
+                } else if now + BEHIND_PERIOD < *first {
+                    (*first, *next) = calendar.around(*period, now);
                 }
             }
-            Self::Cells(_) | Self::Open(_) => {}
+            Self::Cells(arrival) => {
+                let Span::Second { burst } = limit.span else { return };
+                let most = nanos(now).saturating_add(interval(limit.most).saturating_mul(burst.max(1)));
+                if *arrival > most.saturating_add(BEHIND_RATE) {
+                    *arrival = most;
+                }
+            }
+            Self::Open(_) => {}
         }
     }
 
@@ -97,19 +114,18 @@ impl Count {
             }
             Self::Windows { window, number, current, previous } => {
                 let window = *window;
-                // A clock that was set back is taken to stand at the beginning of the window.
-                let elapsed = now.millis().saturating_sub(number * window);
-                let left_of_window = window - elapsed.min(window);
+                let left = left_of_window(window, *number, now);
                 if current.used < most {
                     // So much of the window before may still count.
                     let tolerable = tolerable(most - current.used - 1, previous.used, window);
-                    if left_of_window <= tolerable {
+                    // A clock that was set back is taken to stand at the beginning of the window.
+                    if left.min(window) <= tolerable {
                         return Ok(());
                     }
-                    return Err(Duration::from_millis(left_of_window - tolerable));
+                    return Err(Duration::from_millis(left - tolerable));
                 }
                 // In the next window the present one is the one before; if even that is too much, when it is over too.
-                Err(Duration::from_millis(left_of_window + window - tolerable(most - 1, current.used, window)))
+                Err(Duration::from_millis(left + window - tolerable(most - 1, current.used, window)))
             }
             Self::Total { next, tally, .. } => {
                 if tally.used < most {
@@ -168,13 +184,13 @@ impl Count {
             }
             Self::Windows { window, number, current, previous } => {
                 let window = *window;
-                let elapsed = now.millis().saturating_sub(number * window).min(window);
-                let before = (u128::from(previous.used) * u128::from(window - elapsed)).div_ceil(u128::from(window));
+                let left = left_of_window(window, *number, now);
+                let before = (u128::from(previous.used) * u128::from(left.min(window))).div_ceil(u128::from(window));
                 let used = u64::try_from(before).unwrap_or(u64::MAX).saturating_add(current.used);
                 Standing {
                     quota: limit.most,
                     left: limit.most.saturating_sub(used),
-                    reset: Duration::from_millis(window - elapsed),
+                    reset: Duration::from_millis(left),
                     window: Some(Duration::from_millis(window)),
                 }
             }
@@ -233,6 +249,11 @@ impl Count {
             Self::Open(open) => *open == 0,
         }
     }
+}
+
+/// How long until the window of that number is over, in milliseconds: more than a window, when the clock was set back before it.
+fn left_of_window(window: u64, number: u64, now: Timestamp) -> u64 {
+    ((number + 1) * window).saturating_sub(now.millis())
 }
 
 /// How much of a window of `previous` may still lie within, so that no more than `room` of it count.

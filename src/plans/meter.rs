@@ -58,7 +58,7 @@ impl Meter {
             Some(at) => at,
             None => {
                 let mut count = Count::new(limit);
-                count.turn(calendar, now);
+                count.turn(limit, calendar, now);
                 for Row { line, used, .. } in self.stored.iter().filter(|row| row.line.limit == word) {
                     count.learn(line.from, *used);
                 }
@@ -67,7 +67,7 @@ impl Meter {
             }
         };
         let count = &mut self.counts[at].1;
-        count.turn(calendar, now);
+        count.turn(limit, calendar, now);
         count
     }
 

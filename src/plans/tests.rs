@@ -127,6 +127,45 @@ fn a_clock_that_is_set_back_allows_nothing_twice() {
     }
 }
 
+/// A clock that ran a year ahead for a moment must not cost anybody a year.
+#[test]
+fn a_clock_that_was_ahead_and_is_put_right_shuts_nobody_out() {
+    let year = 365 * 86_400_000;
+    for (span, longest) in [
+        (Span::Second { burst: 3 }, 1),
+        (Span::Sliding(MINUTE), 120),
+        (Span::Sliding(HOUR), 7200),
+        (Span::Calendar(Period::Day), 86_400),
+        (Span::Calendar(Period::Month), 31 * 86_400),
+    ] {
+        let mut desk = Desk::new(vec![requests(3, span)]);
+        for _ in 0..3 {
+            assert_eq!(desk.take(year), Ok(()));
+        }
+        let Err(Exceeded { wait, .. }) = desk.take(0) else { panic!("{span:?}: it is allowed twice") };
+        assert!(wait <= Duration::from_secs(longest), "{span:?}: {wait:?}");
+        let reset = desk.left(0)[0].1;
+        assert!(reset <= longest, "{span:?}: {reset}");
+        let wait = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap();
+        assert!(desk.take(wait - 1).is_err(), "{span:?}");
+        assert_eq!(desk.take(wait), Ok(()), "{span:?}");
+    }
+}
+
+/// Requests that come at once are not counted in the order of their instants.
+#[test]
+fn an_instant_from_just_before_a_window_counts_in_it() {
+    for (span, next) in [(Span::Sliding(MINUTE), 60_000), (Span::Calendar(Period::Day), 86_400_000)] {
+        let mut desk = Desk::new(vec![requests(3, span)]);
+        let begins = next - at(0).millis() % next;
+        for millis in [begins, begins - 5, begins] {
+            assert_eq!(desk.take(millis), Ok(()), "{span:?}");
+        }
+        let Err(Exceeded { wait, .. }) = desk.take(begins - 5) else { panic!("{span:?}: there were three") };
+        assert!(desk.take(begins - 5 + u64::try_from(wait.as_millis()).unwrap()).is_ok(), "{span:?}: too early");
+    }
+}
+
 fn any_limit() -> impl Strategy<Value = Limit> {
     let span = prop_oneof![
         (1..6u64).prop_map(|burst| Span::Second { burst }),
