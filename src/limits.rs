@@ -14,6 +14,10 @@ use dashmap::DashMap;
 
 use crate::clock::Timestamp;
 
+/// So far may an arrival lie beyond what can be owed, in nanoseconds: clocks are put right by a little all the time. What lies
+/// further ahead was charged while the clock was ahead, and must not shut anybody out until it shows that time again.
+const AHEAD: u64 = 60_000_000_000;
+
 /// So many in such a time; all of them may come at once. Written `20/s`, `100/m`, `1000/h`, `5000/d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -48,6 +52,12 @@ impl Rate {
     /// So far ahead of now may an arrival be, in nanoseconds, when one more comes.
     fn tolerance(self) -> u64 {
         self.interval().saturating_mul(u64::from(self.count.max(1) - 1))
+    }
+
+    /// The arrival as it counts at `now`: after all that can be owed, when the clock was set back since.
+    fn owed(self, arrival: u64, now: u64) -> u64 {
+        let most = now.saturating_add(self.tolerance()).saturating_add(self.interval());
+        if arrival > most.saturating_add(AHEAD) { most } else { arrival }
     }
 
     /// GCRA: the next arrival time, or how much too early this one is.
@@ -139,8 +149,9 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// # Errors
     /// The wait, when it may not go on now.
     pub fn peek(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
-        match self.arrivals.get(key) {
-            Some(arrival) => self.rate.load().allow(*arrival, nanos(now)).map(|_| ()),
+        let (rate, now) = (self.rate.load(), nanos(now));
+        match self.arrival(key, **rate, now) {
+            Some(arrival) => rate.allow(arrival, now).map(|_| ()),
             None => Ok(()),
         }
     }
@@ -157,6 +168,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     pub fn take(&self, key: &K, now: Timestamp) -> (Result<(), Duration>, Option<Standing>) {
         let (rate, now) = (self.rate.load(), nanos(now));
         let take = |arrival: &mut u64| {
+            *arrival = rate.owed(*arrival, now);
             let taken = rate.allow(*arrival, now).map(|next| *arrival = next);
             (taken, Some(rate.standing(*arrival, now)))
         };
@@ -172,6 +184,16 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         (Ok(()), None)
     }
 
+    /// The arrival of `key` as it counts at `now`. It is put right where it is kept: else it would be as far ahead for ever.
+    fn arrival(&self, key: &K, rate: Rate, now: u64) -> Option<u64> {
+        let arrival = *self.arrivals.get(key)?;
+        let owed = rate.owed(arrival, now);
+        if owed != arrival {
+            *self.arrivals.get_mut(key)? = owed;
+        }
+        Some(owed)
+    }
+
     /// Gives back one that was charged to `key`.
     pub fn refund(&self, key: &K) {
         if let Some(mut arrival) = self.arrivals.get_mut(key) {
@@ -182,8 +204,9 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// How long until `key` has its full allowance again, but for so many that it was charged and may be given back; `None` when
     /// it has it.
     pub fn until_clean(&self, key: &K, pending: usize, now: Timestamp) -> Option<Duration> {
-        let pending = self.rate.load().interval().saturating_mul(pending as u64);
-        let left = self.arrivals.get(key)?.checked_sub(nanos(now))?.saturating_sub(pending);
+        let (rate, now) = (self.rate.load(), nanos(now));
+        let pending = rate.interval().saturating_mul(pending as u64);
+        let left = self.arrival(key, **rate, now)?.checked_sub(now)?.saturating_sub(pending);
         (left > 0).then(|| Duration::from_nanos(left))
     }
 
@@ -203,7 +226,11 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 
     fn forget_past(&self, now: u64) {
-        self.arrivals.retain(|_, arrival| *arrival > now);
+        let rate = self.rate.load();
+        self.arrivals.retain(|_, arrival| {
+            *arrival = rate.owed(*arrival, now);
+            *arrival > now
+        });
     }
 }
 
@@ -278,6 +305,39 @@ mod tests {
             (said("1/h", "token").as_str(), said("300/m", "request").as_str()),
             ("1 token an hour", "300 requests a minute")
         );
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_put_right_shuts_nobody_out() {
+        let (now, year) = (Timestamp::from_secs(1000), Duration::from_secs(365 * 86_400));
+        type Look = fn(&Limiter<u8>, Timestamp);
+        let looks: [Look; 4] = [
+            |limiter, now| assert_eq!(limiter.peek(&1, now), Err(Duration::from_secs(20)), "nothing is allowed twice"),
+            |limiter, now| assert_eq!(limiter.charge(&1, now), Err(Duration::from_secs(20))),
+            |limiter, now| assert_eq!(limiter.until_clean(&1, 0, now), Some(Duration::from_secs(60))),
+            Limiter::forget,
+        ];
+        for look in looks {
+            let limiter = Limiter::new("3/m".parse().unwrap(), 2);
+            for _ in 0..3 {
+                limiter.charge(&1, now + year).unwrap();
+            }
+            look(&limiter, now);
+            let wait = Duration::from_millis(19_999);
+            assert_eq!(limiter.charge(&1, now + wait), Err(Duration::from_millis(1)));
+            assert_eq!(limiter.charge(&1, now + Duration::from_secs(20)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_is_full_of_a_time_that_has_not_come_makes_room() {
+        let limiter = Limiter::new("1/s".parse().unwrap(), 2);
+        let (now, year) = (Timestamp::from_secs(1000), Duration::from_secs(365 * 86_400));
+        limiter.charge(&1, now + year).unwrap();
+        limiter.charge(&2, now + year).unwrap();
+        limiter.forget(now);
+        limiter.charge(&3, now + Duration::from_secs(1)).unwrap();
+        assert_eq!(limiter.len(), 1);
     }
 
     #[test]
