@@ -278,11 +278,17 @@ pub fn scope(groups: &Groups) -> String {
 /// # Errors
 /// [`InvalidId`], which says the rule.
 pub fn free_text(text: &str) -> Result<&str, InvalidId> {
-    if text.chars().count() <= 200 && !text.chars().any(char::is_control) {
+    if text.chars().count() <= 200 && !text.chars().any(controls) {
         Ok(text)
     } else {
         Err(InvalidId("free text is at most 200 characters on one line, without control characters"))
     }
+}
+
+/// Whether a character controls what shows it: those of the terminal, those that end a line, and those that turn the direction
+/// of what stands around them (UAX #9 §2).
+pub fn controls(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -305,7 +311,8 @@ mod tests {
     fn free_text_stays_on_its_line() {
         assert!(free_text("Acme GmbH, Köln").is_ok());
         assert!(free_text("").is_ok());
-        for bad in ["two\nlines", "\u{1b}[2J", &"x".repeat(201)] {
+        assert!(free_text("שלום").is_ok());
+        for bad in ["two\nlines", "two\u{2028}lines", "\u{1b}[2J", "\u{9b}2J", "no\u{202e}se", &"x".repeat(201)] {
             assert!(free_text(bad).is_err(), "{bad:?}");
         }
     }

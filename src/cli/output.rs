@@ -1,10 +1,12 @@
 //! What a command prints: data on stdout, everything else on stderr.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::ids::controls;
 
 /// The two streams of a command, and the form of its data.
 pub(super) struct Output<'a> {
@@ -79,10 +81,10 @@ impl<'a> Output<'a> {
         self.data(&lines.join("\n"))
     }
 
-    /// What was done, for people.
+    /// What was done, for people. It may repeat what a file says that nobody has vouched for.
     pub(super) fn note(&mut self, text: &str) {
         // With stderr gone there is nobody left to tell; the command goes on.
-        let _ = writeln!(self.stderr, "{text}");
+        let _ = writeln!(self.stderr, "{}", plain(text));
     }
 
     /// What people should know beyond that.
@@ -102,6 +104,19 @@ impl<'a> Output<'a> {
             self.hint(hint);
         }
     }
+}
+
+/// Lines that say to a terminal what they are, and nothing else.
+fn plain(text: &str) -> Cow<'_, str> {
+    let is_odd = |c: char| c != '\n' && controls(c);
+    if !text.contains(is_odd) {
+        return text.into();
+    }
+    let mut plain = String::new();
+    for c in text.chars() {
+        if is_odd(c) { plain.extend(c.escape_unicode()) } else { plain.push(c) }
+    }
+    plain.into()
 }
 
 #[cfg(test)]

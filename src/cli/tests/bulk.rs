@@ -136,6 +136,13 @@ async fn every_fault_is_told_with_its_line_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn what_is_told_of_a_file_plays_no_tricks_with_the_terminal() {
+    let (desk, _) = Desk::furnished().await;
+    let refused = desk.import("{\"\\u001b]0;x\\u0007\\u202e\": 1}\n", &[]).await;
+    assert!(refused.err.starts_with("line 1: unknown field `\\u{1b}]0;x\\u{7}\\u{202e}` (column"), "{:?}", refused.err);
+}
+
+#[tokio::test]
 async fn what_is_written_out_is_taken_in_elsewhere_as_it_was() {
     let (desk, key) = Desk::furnished().await;
     let id = id_of(&key).to_owned();

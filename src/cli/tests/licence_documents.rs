@@ -3,9 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use super::{Desk, Exit};
+use crate::licences::document;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -120,4 +123,23 @@ async fn a_key_that_is_gone_and_a_clock_that_is_set_back_are_told() {
     assert!(checked.exit == Exit::Failed && checked.out.contains("not one of licences.vendor_keys"), "{checked:?}");
     let shown = customer.run(&format!("licences show {id}")).await;
     assert!(shown.err.contains(&format!("licence {id} grants nothing")), "{}", shown.err);
+}
+
+/// Whoever is shown a document that nobody has vouched for is shown a text.
+#[tokio::test]
+async fn a_document_plays_no_tricks_with_the_terminal() {
+    let (_vendor, customer, folder) = vendor_and_customer().await;
+    let header = json!({"alg": "EdDSA", "typ": "keybearer-licence+jwt", "kid": "\u{1b}[2Jvendor"});
+    let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
+    let claims = json!({
+        "jti": "AAAAAAAAAAAAAAAAAAAAAA", "iss": "Widgets", "sub": "0123456789ab", "iat": 1, "nbf": 1, "account": "acme",
+        "groups": ["orders"], "plan": "gold",
+    });
+    let strange = json!({"\u{9b}2Jclaim": 1});
+    for (claims, says) in [(claims, r"vendor key \u{1b}[2Jvendor"), (strange, r"unknown field `\u{9b}2Jclaim`")] {
+        let compact = format!("{}.{}.AAAA", part(header.clone()), part(claims));
+        std::fs::write(format!("{folder}/x.licence"), document::armour(&compact)).expect("a file");
+        let shown = customer.run(&format!("licences inspect {folder}/x.licence")).await;
+        assert!(shown.err.contains(says) && !shown.err.contains(['\u{1b}', '\u{9b}']), "{:?}", shown.err);
+    }
 }
