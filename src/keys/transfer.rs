@@ -316,7 +316,8 @@ impl Look<'_> {
 /// Whether a key is there as a line has it. Its hash may have been made anew since, at its first use, which nothing of it
 /// tells; and it may have been used and have come to an end.
 fn is_same(present: &Key, line: &Key) -> bool {
-    let may_be_renewed = present.hash.has_check_value() && !line.hash.has_check_value();
+    let may_be_renewed = present.hash.has_check_value()
+        && (!line.hash.has_check_value() || made_with(&present.hash) != made_with(&line.hash));
     (present.hash == line.hash || may_be_renewed)
         && present.account == line.account
         && present.groups == line.groups
@@ -325,6 +326,11 @@ fn is_same(present: &Key, line: &Key) -> bool {
         && present.expires_at.map(Timestamp::secs) == line.expires_at.map(Timestamp::secs)
         && present.state == line.state
         && present.label == line.label
+}
+
+/// With what algorithm and parameters an argon2id hash was made; of another, nothing that such a one has.
+fn made_with(hash: &PasswordHash) -> Option<&str> {
+    hash.as_phc().rsplitn(3, '$').nth(2)
 }
 
 #[cfg(test)]

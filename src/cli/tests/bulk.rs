@@ -63,6 +63,28 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
     assert_eq!(piped.err, "1 key imported; 0 are there already\n");
 }
 
+/// The first key may be in use, and hashed anew, before the last is there.
+#[tokio::test]
+async fn an_import_is_begun_anew_though_a_key_was_used_meanwhile() {
+    let (desk, _) = Desk::furnished().await;
+    let exported = desk.run("keys export").await.done();
+    let line: Value = serde_json::from_str(&exported).expect("one line");
+    let hash = line["hash"].as_str().expect("a hash").to_owned();
+    let with = |hash: &str| {
+        let mut line = line.clone();
+        line["hash"] = json!(hash);
+        line.to_string()
+    };
+    assert!(hash.starts_with("$argon2id$v=19$m=8192,t=1,p=1$"), "today's parameters: {hash}");
+    for before in [&*hash.replace("m=8192", "m=4096"), &"ab".repeat(32)] {
+        assert_eq!(desk.import(&with(before), &[]).await.err, "0 keys imported; 1 is there already\n", "{before}");
+    }
+    let (made_with, output) = hash.rsplit_once('$').expect("a PHC string");
+    let first = if output.starts_with('A') { 'B' } else { 'A' };
+    let other = desk.import(&with(&format!("{made_with}${first}{}", &output[1..])), &[]).await;
+    assert!(other.err.contains("not as this line has it"), "another secret: {}", other.err);
+}
+
 /// A key that is taken in holds a seat as one that was created does.
 #[tokio::test]
 async fn no_more_keys_are_taken_in_than_there_are_seats() {
