@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::licences::look_at_plan;
 use super::view::{self, DocumentView, LicenceView, Named};
 use super::when::{When, show_end};
 use super::{Session, private_file};
@@ -157,6 +158,7 @@ pub(super) async fn install(
     for group in &created {
         session.out.note(&format!("created group \"{group}\""));
     }
+    look_at_plan(session, &document.plan);
     let (id, account) = (&changed.record.id, &changed.record.account);
     let done = format!(
         "licence {id}: installed from a document of {} for account \"{account}\": it grants {} until {}",

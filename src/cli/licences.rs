@@ -267,7 +267,7 @@ pub(super) async fn run(session: &mut Session<'_, '_>, command: Command) -> Resu
 }
 
 /// A name may be for the operator's own records. Where there are plans, one that is none of them is likely to be mistyped.
-fn look_at_plan(session: &mut Session<'_, '_>, plan: &str) {
+pub(super) fn look_at_plan(session: &mut Session<'_, '_>, plan: &str) {
     if !session.config.plans.is_empty() && plan != STANDARD_PLAN {
         plans::warn_of_unknown(session, plan);
     }

@@ -1,14 +1,15 @@
 //! `keybearer keys import` and `export`: many keys at once, with progress on stderr.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::Session;
 use super::super::failure::Failure;
-use crate::ids::AccountName;
+use super::super::{Session, plans};
+use crate::ids::{AccountName, PlanId};
 use crate::keys::{Line, Looked, Operations};
 
 /// So many are written in one transaction: long enough to be fast, short enough that a gateway that runs need not wait.
@@ -44,6 +45,10 @@ pub(super) async fn import(
     if faulty > 0 {
         let lines = if faulty == 1 { "1 line".to_owned() } else { format!("{faulty} lines") };
         return Err(Failure::mendable(format!("{lines} cannot be taken in; nothing was written")));
+    }
+    let named: BTreeSet<&PlanId> = new.iter().filter_map(|key| key.plan.as_ref()).collect();
+    for plan in named {
+        plans::warn_of_unknown(session, plan.as_str());
     }
     let mut imported = 0;
     if !dry_run {

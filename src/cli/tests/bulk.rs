@@ -43,7 +43,15 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
     assert_eq!(desk.run("keys show 0123456789ab").await.exit, Exit::Failed, "nothing was written");
 
     let imported = desk.import(&lines, &[]).await;
-    assert_eq!((imported.err.as_str(), imported.out.as_str()), ("2 keys imported; 0 are there already\n", ""));
+    assert_eq!(
+        (imported.err.as_str(), imported.out.as_str()),
+        (
+            "warning: the configuration has no plan \"ci\", so it bounds nothing\n\
+             hint: keybearer plans list tells those that there are; [[plans]] adds one\n\
+             2 keys imported; 0 are there already\n",
+            ""
+        )
+    );
     assert_eq!(
         desk.run("keys show 0123456789ab --json").await.json(),
         json!({
@@ -56,7 +64,7 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
     assert_eq!(again.json(), json!({"imported": 0, "already_there": 2, "dry_run": false}));
     // Interrupted after the first two: the rest is taken in with the same file.
     let more = format!("{lines}{}\n", line("0123456789ad", json!({})));
-    assert_eq!(desk.import(&more, &[]).await.err, "1 key imported; 2 are there already\n");
+    assert_eq!(desk.import(&more, &[]).await.err, "1 key imported; 2 are there already\n", "that key is not new");
     // From standard input, without an end of the last line.
     let last = line("0123456789ae", json!({}));
     let piped = desk.run_with(&["keys", "import", "-"], last.as_bytes(), &[]).await;

@@ -62,6 +62,10 @@ async fn a_document_goes_from_the_vendor_to_the_customer() {
         installed.err
     );
     installed.done();
+    let config = format!("{folder}/plans.toml");
+    std::fs::write(&config, "[[plans]]\nid = \"silver\"\nrequests_per_day = 1\n").expect("a file");
+    let again = customer.run(&format!("licences install {folder}/a.licence --config {config}")).await;
+    assert!(again.err.starts_with("warning: the configuration has no plan \"gold\""), "{}", again.err);
     let view = customer.run(&format!("licences show {id} --json")).await.json();
     assert_eq!(
         view,
