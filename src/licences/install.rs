@@ -42,6 +42,10 @@ impl Operations {
             return Err(Error::DocumentEnded(end));
         }
         self.account(&document.account).await?;
+        // Looked at before any group is made, and again when it is replaced.
+        if let Some(held) = self.licences.licence(&document.licence).await? {
+            self.may_replace(&held, &compact, &document)?;
+        }
         let created = self.make_groups(&document, create_groups, now).await?;
         let licence = Licence {
             id: document.licence,
@@ -53,14 +57,14 @@ impl Operations {
             suspended: false,
             seats: document.seats,
             trial: false,
-            document: Some(compact),
+            document: Some(compact.clone()),
             quotas: document.quotas.clone(),
             created_at: now,
         };
         let changed = if self.licences.insert_licence(&licence).await? {
             Changed { record: licence, written: true, tokens_cut: false }
         } else {
-            self.replace(&licence, &document).await?
+            self.replace(&licence, &compact, &document).await?
         };
         self.licences.note_time(self.documents.learn(document.issued_at.max(now))).await?;
         Ok(Installed { changed, document, created })
@@ -83,24 +87,11 @@ impl Operations {
         Ok(created)
     }
 
-    async fn replace(&self, new: &Licence, document: &Document) -> Result<Changed<Licence>, Error> {
+    async fn replace(&self, new: &Licence, compact: &str, document: &Document) -> Result<Changed<Licence>, Error> {
         self.update(&new.id, |held, now| {
-            let Some(compact) = &held.document else { return Err(Error::GrantedHere(held.id)) };
-            if held.account != new.account {
-                return Err(Error::OtherAccount(held.id));
-            }
-            if *compact == *new.document.as_ref().unwrap_or(compact) {
+            self.may_replace(&held, compact, document)?;
+            if held.document.as_deref() == Some(compact) {
                 return Ok(Update::Keep);
-            }
-            // One that cannot be believed any more stands in nobody's way.
-            if let Ok(older) = self.documents.verify(compact)
-                && document.issued_at <= older.issued_at
-            {
-                return Err(Error::OlderDocument {
-                    id: held.id,
-                    installed: older.issued_at,
-                    offered: document.issued_at,
-                });
             }
             let after = Licence { suspended: held.suspended, ..new.clone() };
             let starts_later = after.starts_at > now && held.starts_at <= now;
@@ -108,6 +99,21 @@ impl Operations {
             Ok(Update::Write(after, cut))
         })
         .await
+    }
+
+    /// Whether the document, which is also here as it came, may take the place of what there is of its licence.
+    fn may_replace(&self, held: &Licence, compact: &str, document: &Document) -> Result<(), Error> {
+        let Some(installed) = &held.document else { return Err(Error::GrantedHere(held.id)) };
+        if held.account != document.account {
+            return Err(Error::OtherAccount(held.id));
+        }
+        match self.documents.verify(installed) {
+            Ok(older) if installed != compact && document.issued_at <= older.issued_at => {
+                Err(Error::OlderDocument { id: held.id, installed: older.issued_at, offered: document.issued_at })
+            }
+            // One that cannot be believed any more stands in nobody's way.
+            _ => Ok(()),
+        }
     }
 }
 

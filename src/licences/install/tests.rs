@@ -94,10 +94,13 @@ async fn a_newer_document_takes_the_place_of_an_older_one_and_never_the_other_wa
     let renewed = office.install(&second).await.expect("a newer one");
     assert!(renewed.changed.written && !renewed.changed.tokens_cut);
     assert_eq!(renewed.changed.record.ends_at, end(90));
-    for older in [&first, &Document { id: TokenId::random(), seats: None, ..second.clone() }] {
+    let reports: crate::ids::GroupId = "reports".parse().expect("a group");
+    let wider = Document { groups: [reports.clone()].into(), ..first.clone() };
+    for older in [&first, &wider, &Document { id: TokenId::random(), seats: None, ..second.clone() }] {
         let refused = office.install(older).await;
         assert!(matches!(refused, Err(Error::OlderDocument { .. })), "{refused:?}");
     }
+    assert_eq!(office.store.group(&reports).await.expect("a store"), None, "no group is made for what is refused");
     office.clock.advance(DAY);
     let newer = |document: Document| Document { issued_at: office.clock.now(), id: TokenId::random(), ..document };
     office.licences.suspend(&first.licence).await.expect("a licence");
