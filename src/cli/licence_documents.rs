@@ -15,6 +15,7 @@ use super::{Session, private_file};
 use crate::ids::{AccountName, GroupId, LicenceId, TokenId, scope};
 use crate::licences::document::{self, MOST_BYTES};
 use crate::licences::{Document, DocumentError, Documents, Installed, Operations, STANDARD_PLAN, VendorKey};
+use crate::plans::Limit;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VendorKeyCommand {
@@ -55,7 +56,8 @@ pub(super) struct IssueArgs {
     /// How many keys the account may have; any number when not given.
     #[arg(long, value_name = "N")]
     seats: Option<u32>,
-    /// A number of your own, such as requests_per_month=100000; may be given several times.
+    /// A limit by its name in plans, such as requests_per_month=100000, to which gateways hold the licensee, or a number of
+    /// your own, which they show; may be given several times.
     #[arg(long = "quota", value_name = "NAME=N")]
     quotas: Vec<Quota>,
     /// When it begins: a date, an instant, or a span such as 7d; now when not given.
@@ -110,7 +112,7 @@ pub(super) fn vendor_key(session: &mut Session<'_, '_>, command: &VendorKeyComma
 pub(super) fn issue(session: &mut Session<'_, '_>, args: IssueArgs) -> Result<(), Failure> {
     let key = VendorKey::read(&args.vendor_key)?;
     let now = session.now();
-    let quotas: BTreeMap<String, u64> = args.quotas.into_iter().map(|Quota(name, number)| (name, number)).collect();
+    let quotas = quotas(session, args.quotas)?;
     let document = Document {
         id: TokenId::random(),
         vendor: args.vendor.unwrap_or_else(|| key.public().id()),
@@ -146,6 +148,23 @@ pub(super) fn issue(session: &mut Session<'_, '_>, args: IssueArgs) -> Result<()
         return session.out.document(&json!({ "document": DocumentView::new(&document), "text": text }));
     }
     if args.out.is_some() { Ok(()) } else { session.out.data(text.trim_end()) }
+}
+
+/// Quotas by their names. One that no gateway holds anybody to may be meant so, or be mistyped.
+fn quotas(session: &mut Session<'_, '_>, given: Vec<Quota>) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut quotas = BTreeMap::new();
+    for Quota(name, number) in given {
+        if !Limit::NAMES.contains(&&*name) {
+            session.out.warn(&format!(
+                "gateways show the quota \"{name}\", and it bounds nothing; those that they hold to are {}",
+                Limit::NAMES.join(", ")
+            ));
+        }
+        if let Some(other) = quotas.insert(name.clone(), number) {
+            return Err(Failure::misuse(format!("--quota {name} is there twice, with {other} and {number}")));
+        }
+    }
+    Ok(quotas)
 }
 
 pub(super) async fn install(

@@ -9,7 +9,8 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::vendor::{VendorKey, VendorPublicKey};
 use crate::clock::Timestamp;
@@ -116,8 +117,31 @@ struct Claims {
     plan: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seats: Option<u32>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "each_once")]
     quotas: BTreeMap<String, u64>,
+}
+
+/// A map of which no name is there twice: others might go by the first of the two (RFC 8259 §4).
+fn each_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, u64>, D::Error> {
+    struct EachOnce;
+    impl<'de> Visitor<'de> for EachOnce {
+        type Value = BTreeMap<String, u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("numbers by their names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut numbers = BTreeMap::new();
+            while let Some((name, number)) = map.next_entry::<String, u64>()? {
+                if numbers.insert(name, number).is_some() {
+                    return Err(Error::custom("a quota is there twice"));
+                }
+            }
+            Ok(numbers)
+        }
+    }
+    deserializer.deserialize_map(EachOnce)
 }
 
 impl Document {

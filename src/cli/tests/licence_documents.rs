@@ -129,6 +129,25 @@ async fn a_key_that_is_gone_and_a_clock_that_is_set_back_are_told() {
     assert!(shown.err.contains(&format!("licence {id} grants nothing")), "{}", shown.err);
 }
 
+/// A mistyped quota of a document would bound nobody until its end.
+#[tokio::test]
+async fn a_quota_that_bounds_nothing_is_told_and_none_is_given_twice() {
+    let (vendor, _customer, folder) = vendor_and_customer().await;
+    let issue = format!("licences issue --sign --vendor-key {folder}/vendor.key --account acme --group orders");
+    let held_to = vendor.run(&format!("{issue} --quota requests_per_day=3 --quota concurrent=1")).await;
+    assert!(!held_to.err.contains("warning"), "{}", held_to.err);
+    let mistyped = vendor.run(&format!("{issue} --quota request_per_day=3")).await;
+    assert!(
+        mistyped.err.starts_with("warning: gateways show the quota \"request_per_day\", and it bounds nothing")
+            && mistyped.err.contains("requests_per_day"),
+        "{}",
+        mistyped.err
+    );
+    let twice = vendor.run(&format!("{issue} --quota concurrent=3 --quota concurrent=9 --out {folder}/twice")).await;
+    assert!(twice.exit == Exit::Misuse && twice.err.contains("is there twice, with 3 and 9"), "{twice:?}");
+    assert!(!std::path::Path::new(&format!("{folder}/twice")).exists());
+}
+
 /// Whoever is shown a document that nobody has vouched for is shown a text.
 #[tokio::test]
 async fn a_document_plays_no_tricks_with_the_terminal() {

@@ -92,6 +92,7 @@ fn only_one_form_is_accepted() {
         (r#""plan":"gold""#, r#""plan":" ""#),
         (r#""plan":"gold""#, r#""plan":"a\nb""#),
         ("requests_per_month", "Requests"),
+        (r#""requests_per_month":100000"#, r#""requests_per_month":1,"requests_per_month":100000"#),
     ] {
         let claims = good_claims.replacen(from, to, 1);
         assert_ne!(claims, good_claims, "{from}");
