@@ -28,6 +28,9 @@ use crate::notices::{Deliver, Undelivered};
 /// From the first look for the host's address to the head of the answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long one address may take to answer: where one does not, the next one must get its turn within the patience.
+const EACH: Duration = Duration::from_secs(5);
+
 /// Posts messages to one target.
 pub struct Webhook {
     target: Target,
@@ -68,17 +71,10 @@ impl Webhook {
 
     /// The first address of the host that answers.
     async fn connect(&self) -> Result<TcpStream, Undelivered> {
-        let mut last = because("its host has no address");
         let found = tokio::net::lookup_host((self.target.host(), self.target.port())).await.map_err(because)?;
         // A name may lead anywhere, whatever it says.
         let allowed = |address: &SocketAddr| self.target.is_tls() || address.ip().is_loopback();
-        for address in found.filter(allowed) {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => return Ok(tcp),
-                Err(error) => last = because(error),
-            }
-        }
-        Err(last)
+        first_to_answer(found.filter(allowed), EACH).await
     }
 
     async fn exchange<S>(&self, stream: S, message: &str, at: Timestamp, body: Vec<u8>) -> Result<(), Undelivered>
@@ -116,6 +112,22 @@ impl Deliver for Webhook {
         let posted = tokio::time::timeout(PATIENCE, self.post(message, at, body)).await;
         posted.unwrap_or_else(|_| Err(because(format!("no answer within {} s", PATIENCE.as_secs()))))
     }
+}
+
+/// A connection to the first of these addresses that answers within so long each.
+async fn first_to_answer(
+    addresses: impl Iterator<Item = SocketAddr>,
+    each: Duration,
+) -> Result<TcpStream, Undelivered> {
+    let mut last = because("its host has no address");
+    for address in addresses {
+        match tokio::time::timeout(each, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => last = because(error),
+            Err(_) => last = because(format!("{address} does not answer")),
+        }
+    }
+    Err(last)
 }
 
 fn because(why: impl Display) -> Undelivered {

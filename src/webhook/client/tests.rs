@@ -152,3 +152,26 @@ fn files_that_cannot_be_used_are_named_with_their_setting() {
     let text = told(Settings { secret_file: Some(short), ..good });
     assert!(text.contains("24 to 64 bytes") && !text.contains("c2VjcmV0"), "{text}");
 }
+
+/// A host with two addresses, of which one is a hole: as with IPv6 that leads nowhere.
+#[tokio::test]
+async fn an_address_that_does_not_answer_leaves_the_next_one_its_turn() {
+    let each = Duration::from_millis(100);
+    let hole = tokio::net::TcpSocket::new_v4().expect("a socket");
+    hole.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let hole = hole.listen(0).expect("a listener");
+    let nowhere = hole.local_addr().expect("an address");
+    // Nobody takes connections off its queue: once that is full nobody is answered.
+    let mut queued = Vec::new();
+    while let Ok(stream) = first_to_answer([nowhere].into_iter(), each).await {
+        queued.push(stream);
+        assert!(queued.len() < 64, "a queue without end");
+    }
+    let refused = first_to_answer([nowhere].into_iter(), each).await.expect_err("no answer");
+    assert_eq!(refused, because(format!("{nowhere} does not answer")));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let stream = first_to_answer([nowhere, address].into_iter(), each).await.expect("the next one");
+    assert_eq!(stream.peer_addr().expect("an address"), address);
+}
