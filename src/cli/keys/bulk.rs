@@ -99,6 +99,8 @@ async fn look(session: &mut Session<'_, '_>, operations: &Operations, file: &Pat
         }
         let text = std::str::from_utf8(&line)
             .map_err(|_| Failure::mendable(format!("{shown}: line {number} is not UTF-8 text")))?;
+        // A mark of the byte order (RFC 8259 §8.1 lets readers pass over it): some editors write one.
+        let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text };
         look.at(text).await?;
         if number.is_multiple_of(TOLD_EVERY) {
             session.out.note(&format!("{number} lines looked at"));

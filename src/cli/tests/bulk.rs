@@ -65,10 +65,10 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
     // Interrupted after the first two: the rest is taken in with the same file.
     let more = format!("{lines}{}\n", line("0123456789ad", json!({})));
     assert_eq!(desk.import(&more, &[]).await.err, "1 key imported; 2 are there already\n", "that key is not new");
-    // From standard input, without an end of the last line.
-    let last = line("0123456789ae", json!({}));
+    // From standard input, without an end of the last line, and as another system's editor leaves it.
+    let last = format!("\u{feff}{}\r\n{}", line("0123456789ae", json!({})), line("0123456789af", json!({})));
     let piped = desk.run_with(&["keys", "import", "-"], last.as_bytes(), &[]).await;
-    assert_eq!(piped.err, "1 key imported; 0 are there already\n");
+    assert_eq!(piped.err, "2 keys imported; 0 are there already\n");
 }
 
 /// The first key may be in use, and hashed anew, before the last is there.
