@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::operations::not_demo;
-use super::{Added, End, Error, Half, Key, KeyState, NoSeat, Operations};
+use super::{Added, End, Error, Grace, Half, Key, KeyState, NoSeat, Operations};
 use crate::client_addr::Networks;
 use crate::clock::Timestamp;
 use crate::credentials::{Kept, PasswordHash};
@@ -124,11 +124,16 @@ impl Line {
         let previous = self.old.map(|old| {
             let end = match (old.ends_at, old.grace_seconds) {
                 (Some(end), None) => End::At(end.0),
-                (None, Some(secs)) => End::AfterFirstUse(Duration::from_secs(secs)),
+                (None, Some(secs)) => {
+                    let grace = Grace::new(Duration::from_secs(secs));
+                    End::AfterFirstUse(grace.map_err(|rule| format!("`old`: {rule}"))?.time())
+                }
                 _ => return Err("`old` has either `ends_at` or `grace_seconds`".to_owned()),
             };
             let hash = hash(&old.hash)?;
-            Ok(Half { hash: Some(hash), rolled_at: old.rolled_at.0, end, used_at: None })
+            // At its end the tokens from before that end with it: none from here on may be among them.
+            let rolled_at = old.rolled_at.0.min(now);
+            Ok(Half { hash: Some(hash), rolled_at, end, used_at: None })
         });
         Ok(Key {
             label: self.label,

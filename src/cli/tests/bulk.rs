@@ -71,6 +71,22 @@ async fn keys_are_taken_in_with_all_they_have_and_a_second_time_changes_nothing(
     assert_eq!(piped.err, "2 keys imported; 0 are there already\n");
 }
 
+/// When the old secret ends, so do the tokens from before the roll: a roll that is to come would take them all.
+#[tokio::test]
+async fn a_roll_that_is_taken_in_lies_in_the_past_and_its_grace_within_bounds() {
+    let (desk, _) = Desk::furnished().await;
+    let old = |more: Value| {
+        let mut old = json!({"hash": HASH, "rolled_at": "2099-01-01"});
+        old.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        line("0123456789ab", json!({"old": old}))
+    };
+    let refused = desk.import(&old(json!({"grace_seconds": 2_592_001})), &[]).await;
+    assert!(refused.err.contains("line 1: `old`: a grace is") && refused.err.contains("30d"), "{}", refused.err);
+    desk.import(&old(json!({"ends_at": "2026-11-02"})), &[]).await.done();
+    let shown = desk.run("keys show 0123456789ab --json").await.json();
+    assert_eq!(shown["old"]["rolled_at"], "2026-11-01T12:00:00Z");
+}
+
 /// The first key may be in use, and hashed anew, before the last is there.
 #[tokio::test]
 async fn an_import_is_begun_anew_though_a_key_was_used_meanwhile() {
