@@ -171,6 +171,14 @@ impl ManualClock {
         let now = self.millis.fetch_add(by, Ordering::SeqCst).saturating_add(by);
         self.moved.send_replace(now);
     }
+
+    /// Moves the clock back, as when one that was ahead is put right. Nobody is woken.
+    pub fn set_back(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        let back = |now: u64| Some(now.saturating_sub(by));
+        let was = self.millis.fetch_update(Ordering::SeqCst, Ordering::SeqCst, back).unwrap_or_else(|now| now);
+        self.moved.send_replace(was.saturating_sub(by));
+    }
 }
 
 impl Clock for ManualClock {

@@ -23,7 +23,7 @@ use tokio::sync::futures::Notified;
 use crate::clock::Timestamp;
 use crate::ids::{AccountName, TokenId};
 use crate::revocations::{Revocation, Revocations};
-use crate::tokens::{Client, Token};
+use crate::tokens::{Client, MOST_AHEAD, Token};
 
 use principal::Due;
 
@@ -209,6 +209,11 @@ impl Registry {
                 self.on_read.fetch_add(1, Ordering::Relaxed);
             }
             return Lookup::Expired(session);
+        }
+        // The clock was ahead when it was issued. Revocations from now on would not reach it, so it is no better known than
+        // elsewhere, where it is not valid yet.
+        if session.issued_at() > now + self.leeway + MOST_AHEAD {
+            return Lookup::Unknown;
         }
         if self.is_revoked(&session) {
             if self.evict(digest) {

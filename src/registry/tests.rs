@@ -56,6 +56,16 @@ fn leeway_holds_for_what_is_known_as_for_what_is_verified() {
 }
 
 #[test]
+fn what_was_issued_by_a_clock_that_was_ahead_is_not_known_until_its_time_comes() {
+    let leeway = Duration::from_secs(30);
+    let registry = Registry::new(100).with_leeway(leeway);
+    let digest = admit(&registry, &token("acme", 3600));
+    let early = NOW - leeway - MOST_AHEAD;
+    assert!(matches!(registry.look_up(&digest, early - Duration::from_millis(1)), Lookup::Unknown));
+    assert!(matches!(registry.look_up(&digest, early), Lookup::Live(_)), "it is not evicted");
+}
+
+#[test]
 fn the_sweep_evicts_what_nobody_presents() {
     let registry = Registry::new(1000);
     for n in 0..300 {

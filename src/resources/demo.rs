@@ -14,7 +14,7 @@ use crate::groups::demo;
 use crate::registry::{Digest, Lookup, Registry};
 use crate::secret::Secret;
 use crate::signing;
-use crate::tokens::{Issued, Issuer};
+use crate::tokens::{Issued, Issuer, MOST_AHEAD};
 
 /// What is published. The key and the token are no secrets: they open the Demo group alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +104,8 @@ impl Demo {
         &self.settings
     }
 
-    /// What is published now. A token that was revoked, or that has less than half of its life before it, is replaced.
+    /// What is published now. A token that was revoked, that has less than half of its life before it, or that is of a time which
+    /// has not come yet, is replaced.
     ///
     /// # Errors
     /// [`signing::Error`].
@@ -129,6 +130,7 @@ impl Demo {
         let life = Duration::from_secs(issued.token.expires_at - issued.token.issued_at);
         let digest = digest(&issued.jwt);
         left * 2 >= life
+            && Timestamp::from_secs(issued.token.issued_at) <= now + MOST_AHEAD
             && match self.registry.look_up(&digest, now) {
                 Lookup::Live(_) => true,
                 Lookup::Expired(_) | Lookup::Revoked(_) => false,

@@ -14,7 +14,7 @@ pub use claims::{Audience, Claims, Client, Token};
 pub use extra::{ClaimValue, Holder, MOST_EXTRA, RESERVED, StaticClaim, most_bytes};
 pub use issue::{Grant, Issued, Issuer};
 pub use terms::{Deprecated, Limited, Terms};
-pub use verify::{Invalid, Verifier};
+pub use verify::{Invalid, MOST_AHEAD, Verifier};
 
 /// No token is larger, in bytes; a longer one is refused before it is looked at.
 pub const LARGEST: usize = 8 * 1024;

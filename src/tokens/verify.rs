@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -86,8 +87,8 @@ struct Header {
     kid: String,
 }
 
-/// How many seconds `iat` may lie ahead.
-const MOST_AHEAD: u64 = 60;
+/// How far `iat` may lie ahead.
+pub const MOST_AHEAD: Duration = Duration::from_secs(60);
 
 /// Verifies tokens. Does not know revocations: that is the registry's part.
 #[derive(Debug)]
@@ -186,7 +187,7 @@ impl Verifier {
             return Err(Invalid::Expired);
         }
         let ahead = now.saturating_add(self.leeway);
-        if claims.nbf > ahead || claims.iat > ahead.saturating_add(MOST_AHEAD) {
+        if claims.nbf > ahead || claims.iat > ahead.saturating_add(MOST_AHEAD.as_secs()) {
             return Err(Invalid::NotYetValid);
         }
         if claims.exp <= claims.iat || claims.nbf > claims.exp {

@@ -197,6 +197,12 @@ impl TestGateway {
         self.clock.advance(by);
     }
 
+    /// Moves the clock back: it was ahead, and is put right.
+    pub fn set_back(&self, by: Duration) {
+        assert!(!self.real_time, "real time cannot be set back");
+        self.clock.set_back(by);
+    }
+
     pub fn registry(&self) -> &Registry {
         self.gateway.registry()
     }

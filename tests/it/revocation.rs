@@ -347,3 +347,22 @@ async fn a_key_revoked_during_verification_leaves_no_live_token() {
 async fn a_cut_during_verification_ends_what_was_got_before_it() {
     race(slow().sqlite().start().await, Decision::CutAccount).await;
 }
+
+/// The clock was ahead when a token was issued, and is put right: a cut of all tokens so far would pass this one by.
+#[tokio::test]
+async fn a_token_of_a_time_that_has_not_come_is_not_valid_until_it_does() {
+    let gateway = TestGateway::start().await;
+    let key = gateway.acme().await;
+    let published = async || gateway.get("/demo").await.json()["token"].as_str().expect("a token").to_owned();
+    let two_hours = Duration::from_secs(7200);
+    gateway.advance(two_hours);
+    let (ahead, demo_ahead) = (gateway.token(&key).await, published().await);
+    gateway.set_back(two_hours);
+    for token in [&ahead, &demo_ahead] {
+        gateway.get("/whoami").bearer(token).await.assert_invalid_token();
+    }
+    assert_eq!(gateway.get("/demo/time").bearer(&published().await).await.status, 200, "another is published");
+    assert_eq!(gateway.get("/whoami").bearer(&gateway.token(&key).await).await.status, 200, "who asks gets another");
+    gateway.advance(two_hours);
+    assert_eq!(gateway.get("/whoami").bearer(&ahead).await.status, 200, "nobody has ended it");
+}
