@@ -1,18 +1,26 @@
 //! Whether an installed document is to be believed now: by whom it was signed, and whether the clock is.
 //!
 //! A licence from a document takes what it grants from the document, and nothing from the row that it is kept in but that an
-//! operator suspended or ended it. And no clock that was set back makes it last longer: the latest time that was ever seen is
-//! kept, and while the clock shows much less, no document grants anything.
+//! operator suspended or ended it. And no clock that was set back makes it last longer: the latest time that is believed to have
+//! been is kept, and while the clock shows much less, no document grants anything.
+//!
+//! What a clock shows is believed once it has gone on from there for a while. One that is far ahead when a machine boots is put
+//! right soon after, and must not shut a customer out until that time comes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Document, DocumentError, Licence, Settings, VendorPublicKey};
 use crate::clock::Timestamp;
 
-/// How far a clock may lie behind the latest time seen: clocks of several machines differ, and are put right.
+/// How far a clock may lie behind the latest time: clocks of several machines differ, and are put right. And how long one has to
+/// go on before it is believed.
 pub const TOLERANCE: Duration = Duration::from_secs(300);
+
+/// How often the clock is to be looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a licence that was installed from a document grants nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,14 +46,22 @@ impl std::error::Error for Distrust {}
 #[derive(Debug, Default)]
 pub struct Documents {
     keys: Vec<VendorPublicKey>,
-    /// The latest time seen, in milliseconds.
+    /// The latest time that is believed to have been, in milliseconds.
     latest: AtomicU64,
+    /// What the clock has shown without a leap.
+    run: Mutex<Option<Run>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    since: Timestamp,
+    last: Timestamp,
 }
 
 impl Documents {
     /// Believes what these settings' vendors have signed.
     pub fn new(settings: &Settings) -> Self {
-        Self { keys: settings.vendor_keys.clone(), latest: AtomicU64::default() }
+        Self { keys: settings.vendor_keys.clone(), latest: AtomicU64::default(), run: Mutex::default() }
     }
 
     /// Whether there is a vendor to believe.
@@ -53,23 +69,32 @@ impl Documents {
         !self.keys.is_empty()
     }
 
-    /// Takes note that it was `at` once, and returns the latest time seen.
+    /// Looks at a clock that shows `now`, as is to be done every [`LOOK_EVERY`]. When it has not leapt for [`TOLERANCE`] it is
+    /// believed.
+    pub fn look(&self, now: Timestamp) {
+        let mut run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        // One look may come late.
+        let goes_on = |run: &Run| run.last <= now && now.since(run.last) <= 2 * LOOK_EVERY;
+        let since = run.filter(goes_on).map_or(now, |run| run.since);
+        *run = Some(Run { since, last: now });
+        if now.since(since) >= TOLERANCE {
+            self.learn(now);
+        }
+    }
+
+    /// Takes note that it was `at` once, and returns the latest time.
     pub fn learn(&self, at: Timestamp) -> Timestamp {
         Timestamp::from_millis(self.latest.fetch_max(at.millis(), Ordering::AcqRel).max(at.millis()))
     }
 
-    /// The latest time seen.
+    /// The latest time that is believed to have been.
     pub fn latest(&self) -> Timestamp {
         Timestamp::from_millis(self.latest.load(Ordering::Acquire))
     }
 
-    /// Whether a clock that shows `now` was set back. What it shows is taken note of.
+    /// Whether a clock that shows `now` was set back.
     pub fn is_set_back(&self, now: Timestamp) -> bool {
-        let latest = self.latest();
-        if now > latest {
-            self.learn(now);
-        }
-        now + TOLERANCE < latest
+        now + TOLERANCE < self.latest()
     }
 
     /// Reads a document, as a compact JWS.

@@ -66,7 +66,7 @@ impl Operations {
         } else {
             self.replace(&licence, &compact, &document).await?
         };
-        self.licences.note_time(self.documents.learn(document.issued_at.max(now))).await?;
+        self.licences.note_time(self.documents.learn(document.issued_at)).await?;
         Ok(Installed { changed, document, created })
     }
 

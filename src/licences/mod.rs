@@ -19,7 +19,7 @@ use crate::ids::{AccountName, Groups, LicenceId};
 use crate::persist::{Inserted, Result, Update, Updated};
 
 pub use document::{Document, DocumentError};
-pub use documents::{Distrust, Documents, TOLERANCE};
+pub use documents::{Distrust, Documents, LOOK_EVERY, TOLERANCE};
 pub use error::Error;
 pub use install::Installed;
 pub use operations::{NewLicence, Operations, STANDARD_PLAN, Upgrade};

@@ -1,16 +1,12 @@
-//! Keeps the latest time seen in the store, for licences from documents: see [`Documents`].
+//! Keeps the latest time in the store, for licences from documents: see [`Documents`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::licences::Documents;
+use crate::licences::{Documents, LOOK_EVERY};
 use crate::persist;
 use crate::store::SharedStore;
-
-/// How often the time is noted.
-const EVERY: Duration = Duration::from_secs(60);
 
 /// Watches the clock.
 #[derive(Clone)]
@@ -52,6 +48,7 @@ impl TimeWatch {
             return;
         }
         let now = self.clock.now();
+        self.documents.look(now);
         let set_back = self.is_set_back();
         match (self.told.swap(set_back, Ordering::AcqRel), set_back) {
             (false, true) => tracing::error!(
@@ -77,7 +74,7 @@ impl TimeWatch {
     /// Looks for ever.
     pub async fn keep(self: Arc<Self>) {
         loop {
-            self.clock.sleep_until(self.clock.now() + EVERY).await;
+            self.clock.sleep_until(self.clock.now() + LOOK_EVERY).await;
             self.look().await;
         }
     }
