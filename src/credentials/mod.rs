@@ -99,7 +99,7 @@ pub struct Settings {
     pub argon2_iterations: u32,
     /// argon2id lanes (p).
     pub argon2_parallelism: u32,
-    /// Hashing threads; 0 is one per core.
+    /// Hashing threads; 0 is one per core. There is one more for what is likely right.
     pub hashing_threads: usize,
     /// Verifications that may wait for a hashing thread; beyond it the answer is 503 with `Retry-After`.
     pub hashing_queue: usize,

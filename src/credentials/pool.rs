@@ -1,5 +1,8 @@
 //! The hashing pool: as many argon2 hashes at once as there are cores, two bounded lanes before them, and a lower priority than
 //! the threads that answer requests. A flood of bad credentials fills one lane and nothing else.
+//!
+//! A hash cannot be interrupted, but by the kernel: one thread more is there for what is likely right alone, with a higher
+//! priority than the others, so that this need not wait for the end of what is not.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,6 +37,24 @@ pub enum Lane {
     Doubtful,
 }
 
+/// Which lanes a thread takes jobs from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Likely,
+    Any,
+}
+
+impl Takes {
+    /// How nice a thread is. Where they compete, the kernel gives one of the first kind three times as much as one of the second,
+    /// and one that answers requests, at 0, nine times as much as one of the first.
+    fn niceness(self) -> i32 {
+        match self {
+            Self::Likely => 10,
+            Self::Any => 15,
+        }
+    }
+}
+
 /// So many likely ones are taken in a row while doubtful ones wait: these go on, and cost the others a quarter at most.
 const IN_A_ROW: u8 = 3;
 
@@ -54,11 +75,12 @@ impl HashPool {
             some => some,
         };
         let pool = Self { queue: Arc::new(Queue::new(settings.hashing_queue.max(1))) };
-        for n in 0..threads {
+        for n in 0..=threads {
+            let takes = if n == threads { Takes::Likely } else { Takes::Any };
             let (hasher, queue) = (Hasher::new(settings)?, Arc::clone(&pool.queue));
             thread::Builder::new()
                 .name(format!("hash-{n}"))
-                .spawn(move || work(hasher, &queue))
+                .spawn(move || work(hasher, &queue, takes))
                 .map_err(|error| HashError::Parameters(format!("no thread for hashing: {error}")))?;
         }
         Ok(pool)
@@ -88,13 +110,17 @@ impl Drop for HashPool {
     fn drop(&mut self) {
         self.queue.lock().has_ended = true;
         self.queue.arrived.notify_all();
+        self.queue.likely_arrived.notify_all();
     }
 }
 
 /// The jobs that wait, and the threads that wait for jobs.
 struct Queue {
     lanes: Mutex<Lanes>,
+    /// Told to a thread that takes any.
     arrived: Condvar,
+    /// Told to one that takes likely ones alone.
+    likely_arrived: Condvar,
     /// The length of a lane.
     longest: usize,
 }
@@ -105,6 +131,8 @@ struct Lanes {
     doubtful: VecDeque<Job>,
     /// Likely ones that were taken since the last doubtful one.
     in_a_row: u8,
+    /// Threads that wait for likely ones alone.
+    waiting: usize,
     has_ended: bool,
 }
 
@@ -116,7 +144,7 @@ impl fmt::Debug for Queue {
 
 impl Queue {
     fn new(longest: usize) -> Self {
-        Self { lanes: Mutex::default(), arrived: Condvar::new(), longest }
+        Self { lanes: Mutex::default(), arrived: Condvar::new(), likely_arrived: Condvar::new(), longest }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes> {
@@ -125,36 +153,53 @@ impl Queue {
 
     fn push(&self, lane: Lane, job: Job) -> Result<(), Busy> {
         let mut lanes = self.lock();
-        let lane = match lane {
+        let jobs = match lane {
             Lane::Likely => &mut lanes.likely,
             Lane::Doubtful => &mut lanes.doubtful,
         };
-        if lane.len() >= self.longest {
+        if jobs.len() >= self.longest {
             return Err(Busy);
         }
-        lane.push_back(job);
+        jobs.push_back(job);
+        // Were it told to one who does not take it, nobody might come.
+        let is_for_any = lane == Lane::Doubtful || lanes.waiting < lanes.likely.len();
         drop(lanes);
-        self.arrived.notify_one();
+        if is_for_any {
+            self.arrived.notify_one()
+        } else {
+            self.likely_arrived.notify_one()
+        }
         Ok(())
     }
 
     /// Waits for a job; `None` when there will be no more.
-    fn next(&self) -> Option<Job> {
+    fn next(&self, takes: Takes) -> Option<Job> {
         let mut lanes = self.lock();
         loop {
-            if let Some(job) = lanes.next() {
+            if let Some(job) = lanes.next(takes) {
                 return Some(job);
             }
             if lanes.has_ended {
                 return None;
             }
-            lanes = self.arrived.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+            lanes = match takes {
+                Takes::Any => self.arrived.wait(lanes).unwrap_or_else(PoisonError::into_inner),
+                Takes::Likely => {
+                    lanes.waiting += 1;
+                    let mut lanes = self.likely_arrived.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+                    lanes.waiting -= 1;
+                    lanes
+                }
+            };
         }
     }
 }
 
 impl Lanes {
-    fn next(&mut self) -> Option<Job> {
+    fn next(&mut self, takes: Takes) -> Option<Job> {
+        if takes == Takes::Likely {
+            return self.likely.pop_front();
+        }
         let is_doubtfuls_turn = self.in_a_row >= IN_A_ROW && !self.doubtful.is_empty();
         if !is_doubtfuls_turn && let Some(job) = self.likely.pop_front() {
             self.in_a_row = self.in_a_row.saturating_add(1);
@@ -165,10 +210,10 @@ impl Lanes {
     }
 }
 
-fn work(mut hasher: Hasher, queue: &Queue) {
+fn work(mut hasher: Hasher, queue: &Queue, takes: Takes) {
     // On Linux this concerns the calling thread alone. Without the permission to be nice, hashing just competes.
-    let _ = rustix::process::setpriority_process(None, 10);
-    while let Some(job) = queue.next() {
+    let _ = rustix::process::setpriority_process(None, takes.niceness());
+    while let Some(job) = queue.next(takes) {
         // A job that panics answers nobody, which its caller takes for `Busy`; the thread goes on.
         drop(catch_unwind(AssertUnwindSafe(|| job(&mut hasher))));
     }
@@ -187,21 +232,17 @@ mod tests {
         Settings { argon2_memory_kib: 64, hashing_threads: 1, hashing_queue: 4, ..Settings::default() }
     }
 
-    /// A pool whose one thread is held until the function is called.
-    async fn held() -> (Arc<HashPool>, impl FnOnce()) {
-        let pool = Arc::new(HashPool::start(&settings()).unwrap());
+    /// Holds a thread until the function is called.
+    async fn hold(pool: &Arc<HashPool>, lane: Lane) -> impl FnOnce() + use<> {
         let (started, has_started) = channel();
         let (go_on, may_go_on) = channel::<()>();
-        let holder = Arc::clone(&pool);
-        tokio::spawn(async move {
-            let hold = move |_: &mut Hasher| {
-                started.send(()).unwrap();
-                may_go_on.recv().unwrap();
-            };
-            holder.run(Doubtful, hold).await
-        });
+        let hold = move || {
+            started.send(()).unwrap();
+            may_go_on.recv().unwrap();
+        };
+        enter(pool, lane, hold).await;
         tokio::task::spawn_blocking(move || has_started.recv()).await.unwrap().unwrap();
-        (pool, move || go_on.send(()).unwrap())
+        move || go_on.send(()).unwrap()
     }
 
     /// Has a job wait, if there is room for it.
@@ -218,13 +259,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_lane_refuses_at_once_and_the_other_one_goes_on() {
-        let (pool, go_on) = held().await;
+        let pool = Arc::new(HashPool::start(&settings()).unwrap());
+        let go_on = hold(&pool, Doubtful).await;
         let mut waiting = Vec::new();
         for n in 0..4 {
             waiting.push(enter(&pool, Doubtful, move || n).await);
         }
         assert_eq!(pool.run(Doubtful, |_| 4).await, Err(Busy));
-        waiting.push(enter(&pool, Likely, || 4).await);
+        for n in 0..9 {
+            assert_eq!(pool.run(Likely, move |_| n).await, Ok(n), "it has a thread of its own");
+        }
         go_on();
         for (n, waits) in waiting.into_iter().enumerate() {
             assert_eq!(waits.await.unwrap(), Ok(n));
@@ -232,22 +276,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn likely_ones_go_first_and_doubtful_ones_are_not_starved() {
-        let (pool, go_on) = held().await;
-        let (note, order) = channel();
+    async fn all_threads_take_what_is_likely() {
+        let pool = Arc::new(HashPool::start(&settings()).unwrap());
+        // Whichever they are, the two are all.
+        let (first, second) = (hold(&pool, Likely).await, hold(&pool, Likely).await);
         let mut waiting = Vec::new();
-        for (lane, names) in [(Doubtful, ["d1", "d2", "d3"].as_slice()), (Likely, &["l1", "l2", "l3", "l4"])] {
-            for name in names {
-                let note = note.clone();
-                waiting.push(enter(&pool, lane, move || note.send(*name).unwrap()).await);
+        for n in 0..4 {
+            waiting.push(enter(&pool, Likely, move || n).await);
+        }
+        assert_eq!(pool.run(Likely, |_| 4).await, Err(Busy));
+        second();
+        for (n, waits) in waiting.into_iter().enumerate() {
+            assert_eq!(waits.await.unwrap(), Ok(n));
+        }
+        first();
+    }
+
+    /// Whoever waits is told, and nobody is told in vain: each job is done though the pool is idle before it.
+    #[tokio::test]
+    async fn no_job_is_forgotten() {
+        let pool = HashPool::start(&settings()).unwrap();
+        for n in 0..200 {
+            for lane in [Likely, Doubtful] {
+                assert_eq!(pool.run(lane, move |_| n).await, Ok(n));
             }
         }
-        go_on();
-        for waits in waiting {
-            waits.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn likely_ones_go_first_and_doubtful_ones_are_not_starved() {
+        let mut lanes = Lanes::default();
+        let (note, order) = channel();
+        for (lane, names) in [(Doubtful, ["d1", "d2", "d3"].as_slice()), (Likely, &["l1", "l2", "l3", "l4", "l5"])] {
+            let jobs = if lane == Likely { &mut lanes.likely } else { &mut lanes.doubtful };
+            for name in names {
+                let note = note.clone();
+                jobs.push_back(Box::new(move |_| note.send(*name).unwrap()));
+            }
         }
         drop(note);
-        assert_eq!(order.iter().collect::<Vec<_>>(), ["l1", "l2", "l3", "d1", "l4", "d2", "d3"]);
+        let mut hasher = Hasher::new(&settings()).unwrap();
+        lanes.next(Takes::Likely).unwrap()(&mut hasher);
+        while let Some(job) = lanes.next(Takes::Any) {
+            job(&mut hasher);
+        }
+        assert!(lanes.next(Takes::Likely).is_none());
+        assert_eq!(order.iter().collect::<Vec<_>>(), ["l1", "l2", "l3", "l4", "d1", "l5", "d2", "d3"]);
     }
 
     #[tokio::test]
@@ -266,7 +340,9 @@ mod tests {
             queue.push(lane, Box::new(move |_| note.send(lane).unwrap())).unwrap();
         }
         drop(HashPool { queue: Arc::clone(&queue) });
-        work(Hasher::new(&settings()).unwrap(), &queue);
+        for takes in [Takes::Likely, Takes::Any] {
+            work(Hasher::new(&settings()).unwrap(), &queue, takes);
+        }
         drop(note);
         assert_eq!(done.iter().collect::<Vec<_>>(), [Likely, Doubtful]);
     }
