@@ -14,6 +14,9 @@ use crate::routes::Contract;
 
 const X_AUTH_REASON: HeaderName = HeaderName::from_static("x-auth-reason");
 
+/// The status that a refusal stands for, where its proxy cannot be told it.
+const X_AUTH_STATUS: HeaderName = HeaderName::from_static("x-auth-status");
+
 /// By this Envoy is told over HTTP what not to pass on.
 const HEADERS_TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
@@ -31,22 +34,35 @@ pub fn allowed(allowed: &Allowed<'_>, contract: Contract, prefix: &KeyPrefix, ex
     response
 }
 
-/// The status of a refusal. A proxy that meets any other fails itself: nginx makes a 500 of all but 401 and 403, and Envoy
-/// takes a 5xx for a fault of ours that it may be told to overlook.
-fn status(contract: Contract, kind: Kind) -> StatusCode {
-    match (kind.status(), contract) {
-        (401, _) => StatusCode::UNAUTHORIZED,
-        (429, Contract::ForwardAuth | Contract::ExtAuthz | Contract::HaProxy) => StatusCode::TOO_MANY_REQUESTS,
+/// The status that a client is to see. A proxy that meets any other fails itself: Envoy takes a 5xx for a fault of ours that it
+/// may be told to overlook.
+fn meant(kind: Kind) -> StatusCode {
+    match kind.status() {
+        401 => StatusCode::UNAUTHORIZED,
+        429 => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::FORBIDDEN,
     }
 }
 
-/// The answer that does not, with the refusal's word in a header: nginx passes no content on.
+/// The status of a refusal with that meaning. nginx makes a 500 of all but 401 and 403.
+fn status(contract: Contract, meant: StatusCode) -> StatusCode {
+    match (contract, meant) {
+        (Contract::AuthRequest, StatusCode::TOO_MANY_REQUESTS) => StatusCode::FORBIDDEN,
+        _ => meant,
+    }
+}
+
+/// The answer that does not, with the refusal's word in a header: nginx passes no content on. Where it cannot have the status
+/// that is meant, that is in a header too, so that nobody has to know which words mean 429.
 pub fn refused(refusal: Refusal, contract: Contract, exchange: &Exchange) -> Response<Vec<u8>> {
-    let status = status(contract, refusal.kind());
+    let meant = meant(refusal.kind());
+    let status = status(contract, meant);
     let reason = HeaderValue::from_static(refusal.reason());
     let mut response = refusal.answered_as(status).into_answer(exchange);
     response.headers_mut().insert(X_AUTH_REASON, reason);
+    if status != meant {
+        response.headers_mut().insert(X_AUTH_STATUS, HeaderValue::from(meant.as_u16()));
+    }
     response
 }
 
@@ -93,8 +109,9 @@ mod tests {
                 (Kind::Internal, 403),
                 (Kind::Unavailable, 403),
                 (Kind::TooManyRequests, too_many),
+                (Kind::QuotaExceeded, too_many),
             ] {
-                assert_eq!(status(contract, kind), expected, "{contract:?} {kind:?}");
+                assert_eq!(status(contract, meant(kind)), expected, "{contract:?} {kind:?}");
             }
         }
     }

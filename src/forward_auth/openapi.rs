@@ -59,6 +59,14 @@ const REASON: Field = Field {
     example: "token_missing",
 };
 
+const STATUS: Field = Field {
+    name: "X-Auth-Status",
+    component: "AuthStatus",
+    description: "The status that is meant: 429. nginx can be told 401 and 403 alone.",
+    pattern: "^429$",
+    example: "429",
+};
+
 const UNAUTHORIZED: Refused = Refused {
     component: "DecisionUnauthorized",
     status: 401,
@@ -70,16 +78,27 @@ const UNAUTHORIZED: Refused = Refused {
     },
 };
 
-const FORBIDDEN: Refused = Refused {
-    component: "DecisionForbidden",
+const FORBIDDEN: Refused =
+    Refused { component: "DecisionForbidden", status: 403, answer: || forbidden("").field(&CHALLENGE).field(&REASON) };
+
+/// What nginx is told in place of two.
+const FORBIDDEN_OR_TOO_MANY: Refused = Refused {
+    component: "DecisionForbiddenOrTooMany",
     status: 403,
     answer: || {
-        let detail = "This needs a licence for the group 'orders'. Ask the operator of this API for a licence.";
-        let description = "The token does not reach the path, there is no such route, whoever asks is not trusted, or the \
-                           question does not say what was asked for.";
-        problems(description, &[(Kind::InsufficientScope, detail)]).field(&CHALLENGE).field(&REASON)
+        let more = " Or there are too many requests, which X-Auth-Status and Retry-After then say.";
+        [&CHALLENGE, &REASON, &STATUS, &RETRY_AFTER, &RATE_LIMIT_POLICY, &RATE_LIMIT]
+            .into_iter()
+            .fold(forbidden(more), Answer::field)
     },
 };
+
+fn forbidden(more: &str) -> Answer {
+    let detail = "This needs a licence for the group 'orders'. Ask the operator of this API for a licence.";
+    let description = "The token does not reach the path, there is no such route, whoever asks is not trusted, or the question \
+                       does not say what was asked for.";
+    problems(&format!("{description}{more}"), &[(Kind::InsufficientScope, detail)])
+}
 
 const TOO_MANY: Refused = Refused {
     component: "DecisionTooManyRequests",
@@ -119,11 +138,11 @@ pub fn decision(contract: Contract) -> Endpoint {
                 .into_iter()
                 .fold(Answer::new("The request may proceed, and this is whose it is."), Answer::field),
         )
-        .refuses([&UNAUTHORIZED, &FORBIDDEN]);
+        .refuses([&UNAUTHORIZED]);
     let endpoint = match contract {
         // nginx knows 401 and 403 alone.
-        Contract::AuthRequest => endpoint,
-        _ => endpoint.refuses([&TOO_MANY]),
+        Contract::AuthRequest => endpoint.refuses([&FORBIDDEN_OR_TOO_MANY]),
+        _ => endpoint.refuses([&FORBIDDEN, &TOO_MANY]),
     };
     parameters(contract).into_iter().fold(endpoint, Endpoint::parameter)
 }

@@ -380,6 +380,8 @@ async fn too_many_demo_requests_are_429_where_the_proxy_knows_it_and_403_where_n
         let status = if name == "nginx" { 403 } else { 429 };
         assert_eq!(response.status(), status, "{name}");
         assert_eq!(response.headers()["x-auth-reason"], "demo_rate");
+        let stands_for = response.headers().get("x-auth-status").map(|status| status.to_str().unwrap());
+        assert_eq!(stands_for, (name == "nginx").then_some("429"), "{name}");
         assert_eq!(response.headers()[RETRY_AFTER], "30");
         assert_eq!(exchange.reason(), Some("demo_rate"));
         assert_eq!(content(response).await["status"], status);
@@ -429,12 +431,15 @@ fn a_refusal_of_before_the_door_is_put_in_the_contracts_words() {
         (Kind::MethodNotAllowed, 403),
         (Kind::Internal, 403),
         (Kind::MissingToken, 401),
+        (Kind::TooManyRequests, 403),
     ] {
         let exchange = House::new().exchange(&head);
         let refusal = Refusal::new(kind, "a_word", "Why.");
         let response = ForwardAuth::refuse(refusal, &exchange, Contract::AuthRequest);
         assert_eq!(response.status(), status);
         assert_eq!(response.headers()["x-auth-reason"], "a_word");
+        let stands_for = response.headers().get("x-auth-status").map(|status| status.to_str().unwrap());
+        assert_eq!(stands_for, (kind == Kind::TooManyRequests).then_some("429"));
         assert_eq!(exchange.reason(), Some("a_word"));
     }
 }

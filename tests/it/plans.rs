@@ -530,6 +530,7 @@ async fn proxies_that_ask_are_told_too() {
             assert_eq!((answer.status, left(&answer)["pro.day"]), (status, remaining), "{contract}: {answer:?}");
             if status != 200 {
                 assert_eq!(answer.header("x-auth-reason"), Some("quota_exceeded"));
+                assert_eq!(answer.header("x-auth-status"), (refused == 403).then_some("429"), "{contract}");
                 assert!(answer.header("retry-after").is_some());
             }
         }
