@@ -18,12 +18,12 @@ use http_body_util::{BodyExt, Limited};
 use prost::Message;
 
 use super::messages::{
-    Address, CheckRequest, CheckResponse, DeniedHttpResponse, Header, HeaderValueOption, HttpRequest, HttpStatus,
-    OVERWRITE_IF_EXISTS_OR_ADD, OkHttpResponse, Status,
+    ADD_IF_ABSENT, APPEND_IF_EXISTS_OR_ADD, Address, CheckRequest, CheckResponse, DeniedHttpResponse, Header,
+    HeaderValueOption, HttpRequest, HttpStatus, OVERWRITE_IF_EXISTS_OR_ADD, OkHttpResponse, Status,
 };
 use super::original::{https, parse_host, parse_method, parse_target};
 use super::{Error, ForwardAuth, Original, answer, decide, untrusted};
-use crate::access::{add_notices, identity_headers};
+use crate::access::{DEPRECATION, RATE_LIMIT, RATE_LIMIT_POLICY, SUNSET, add_notices, identity_headers};
 use crate::client_addr::{Peer, TrustedProxies};
 use crate::exchange::{Exchange, Refusal, Verdict};
 use crate::routes::Contract;
@@ -102,7 +102,7 @@ impl ForwardAuth {
             admission.add_fields(&mut notices);
         }
         let ok = OkHttpResponse {
-            response_headers_to_add: notices.iter().map(|(name, value)| overwrite(name, value)).collect(),
+            response_headers_to_add: notices.iter().map(|(name, value)| beside(name, value)).collect(),
             headers: identity.iter().map(|(name, value)| overwrite(name, value)).collect(),
             headers_to_remove: fields
                 .names()
@@ -218,6 +218,19 @@ fn denied(refusal: Refusal, exchange: &Exchange) -> CheckResponse {
         body: String::from_utf8_lossy(&content).into_owned(),
     };
     CheckResponse { status: Some(Status { code: code.into() }), denied_response: Some(denied), ok_response: None }
+}
+
+/// A field for the client, on the API's answer. What the API itself says under that name is treated as what our own upstreams
+/// say: lists go on, and of what may be there once its word holds; but the older fields are the gateway's.
+fn beside(name: &HeaderName, value: &HeaderValue) -> HeaderValueOption {
+    let append_action = if [RATE_LIMIT, RATE_LIMIT_POLICY].contains(name) {
+        APPEND_IF_EXISTS_OR_ADD
+    } else if [DEPRECATION, SUNSET].contains(name) {
+        ADD_IF_ABSENT
+    } else {
+        OVERWRITE_IF_EXISTS_OR_ADD
+    };
+    HeaderValueOption { append_action, ..overwrite(name, value) }
 }
 
 fn overwrite(name: &HeaderName, value: &HeaderValue) -> HeaderValueOption {

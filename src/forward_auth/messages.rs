@@ -152,5 +152,9 @@ pub struct HeaderValueOption {
     pub keep_empty_value: bool,
 }
 
+/// `HeaderAppendAction.APPEND_IF_EXISTS_OR_ADD`
+pub const APPEND_IF_EXISTS_OR_ADD: i32 = 0;
+/// `HeaderAppendAction.ADD_IF_ABSENT`
+pub const ADD_IF_ABSENT: i32 = 1;
 /// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`
 pub const OVERWRITE_IF_EXISTS_OR_ADD: i32 = 2;

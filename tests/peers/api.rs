@@ -15,6 +15,10 @@ use tokio::net::TcpListener;
 /// What it answers with.
 pub const ANSWER: &str = "from the API";
 
+/// What it says of limits of its own, on every path that ends in `/own`.
+const OWN: [(&str, &str); 3] =
+    [("ratelimit", "\"api\";r=7;t=1"), ("ratelimit-policy", "\"api\";q=9;w=1"), ("x-ratelimit-limit", "9")];
+
 /// A request as it arrived.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -58,11 +62,17 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Resu
     let (head, body) = request.into_parts();
     // Content that breaks off is recorded as none, and no test expects that.
     let content = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let mut response = Response::new(Full::from(ANSWER));
+    if head.uri.path().ends_with("/own") {
+        response.headers_mut().extend(OWN.map(|(name, value)| {
+            (hyper::header::HeaderName::from_static(name), hyper::header::HeaderValue::from_static(value))
+        }));
+    }
     seen.lock().expect("no panic inside").push(Seen {
         method: head.method.to_string(),
         target: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
         headers: head.headers,
         content,
     });
-    Ok(Response::new(Full::from(ANSWER)))
+    Ok(response)
 }

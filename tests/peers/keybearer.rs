@@ -17,6 +17,9 @@ use crate::relay::Relay;
 /// How often one address may use the Demo group; few, so that a test comes to the end of it.
 pub const DEMO_REQUESTS: u32 = 3;
 
+/// How often an account may use `/counted/…` in a day, by the route's plan.
+pub const PLAN_REQUESTS: u32 = 2;
+
 const DEMO_KEY: &str = "kb_demodemodemo_ThisKeyIsPublicAndOpensDemoOnly01bQJ3X";
 
 pub struct Keybearer {
@@ -40,6 +43,8 @@ impl Keybearer {
         let builder = TestGateway::build().with(|config| {
             config.demo.requests_per_address = Rate::new(DEMO_REQUESTS, Duration::from_secs(3600));
             config.routes = loaded.routes;
+            config.plans = loaded.plans;
+            config.quotas = loaded.quotas;
             config.forward_auth = loaded.forward_auth;
         });
         let gateway = builder.start().await;
@@ -108,7 +113,7 @@ impl Keybearer {
     }
 }
 
-/// The example configuration, with everything switched on, and a route for the Demo group.
+/// The example configuration, with everything switched on, a route for the Demo group, and one with a plan.
 fn configuration(file: &Path, socket: &Path) -> Config {
     let pairs = [
         ("#unix_socket = \"/run/keybearer/authz.sock\"", format!("unix_socket = \"{}\"", socket.display())),
@@ -117,7 +122,11 @@ fn configuration(file: &Path, socket: &Path) -> Config {
     .map(|(from, to)| (from.to_owned(), to));
     let text = replace(include_str!("../../config/examples/gateway.toml"), &pairs).expect("every literal is there");
     let demo = "\n[[routes]]\nid = \"free\"\npath = \"/free/*\"\ngroups = [\"demo\"]\nforward_auth = true\n";
-    std::fs::write(file, text + demo).expect("a file");
+    let counted = format!(
+        "\n[[routes]]\nid = \"counted\"\npath = \"/counted/*\"\ngroups = [\"orders\"]\nplan = \"small\"\nforward_auth = true\n\
+         \n[[plans]]\nid = \"small\"\nrequests_per_day = {PLAN_REQUESTS}\n\n[quotas]\nlegacy_fields = true\n"
+    );
+    std::fs::write(file, text + demo + &counted).expect("a file");
     Config::load(Some(file), std::iter::empty(), &Overrides::default()).unwrap_or_else(|faults| panic!("{faults}"))
 }
 

@@ -43,6 +43,16 @@ impl Kind {
         )
     }
 
+    /// Whether clients hear with an answer of the API what plans leave; with a refusal they always do.
+    pub fn tells_what_is_left(self) -> bool {
+        self != Self::Traefik
+    }
+
+    /// Whether the older fields replace the API's own; elsewhere they stand beside them.
+    pub fn replaces_older_fields(self) -> bool {
+        matches!(self, Self::Haproxy | Self::HaproxyBySocket | Self::EnvoyGrpc)
+    }
+
     /// Writes its files into `folder`, filled in with `values`, and says how it is started there.
     fn install(self, program: &Path, values: &Values, folder: &Path) -> Command {
         let fill = |example: Example| example.fill(values).unwrap_or_else(|missing| panic!("{example:?}: {missing}"));

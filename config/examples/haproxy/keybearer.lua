@@ -5,6 +5,8 @@
 --                               of a 200: the values of the five identity headers; each is set, if only to nothing
 --   txn.keybearer_challenge, _retry_after, _reason, _body
 --                               of a refusal: what the client is to be told; unset when Keybearer did not say it
+--   txn.keybearer_limit, _limit_policy, _old_limit, _old_remaining, _old_reset
+--                               of both: what plans leave (RateLimit, RateLimit-Policy, X-RateLimit-…); unset as well
 --
 -- The configuration acts on them; see haproxy.cfg. The action takes two arguments:
 --
@@ -28,10 +30,28 @@ local REFUSAL = {
     keybearer_reason = "x-auth-reason",
 }
 
+local LIMITS = {
+    keybearer_limit = "ratelimit",
+    keybearer_limit_policy = "ratelimit-policy",
+    keybearer_old_limit = "x-ratelimit-limit",
+    keybearer_old_remaining = "x-ratelimit-remaining",
+    keybearer_old_reset = "x-ratelimit-reset",
+}
+
 -- The value of a header of the answer, which HAProxy gives as a list that begins at 0.
 local function header(answer, which)
     local values = answer.headers and answer.headers[which]
     return values and values[0]
+end
+
+-- Sets the variables whose headers are there.
+local function tell(txn, answer, variables)
+    for variable, which in pairs(variables) do
+        local value = header(answer, which)
+        if value ~= nil then
+            txn:set_var("txn." .. variable, value)
+        end
+    end
 end
 
 -- Of the client's request only the token goes along: all of it, so that two tokens are seen to be two. The rest is what
@@ -70,15 +90,12 @@ local function ask(txn, where, name)
         for variable, which in pairs(IDENTITY) do
             txn:set_var("txn." .. variable, header(answer, which) or "")
         end
+        tell(txn, answer, LIMITS)
         return status
     end
     if status == 401 or status == 403 or status == 429 then
-        for variable, which in pairs(REFUSAL) do
-            local value = header(answer, which)
-            if value ~= nil then
-                txn:set_var("txn." .. variable, value)
-            end
-        end
+        tell(txn, answer, REFUSAL)
+        tell(txn, answer, LIMITS)
         txn:set_var("txn.keybearer_body", answer.body or "")
         return status
     end

@@ -111,8 +111,13 @@ fn denial(response: &CheckResponse) -> (i32, &str, i32) {
 }
 
 fn header<'a>(headers: &'a [HeaderValueOption], name: &str) -> Option<&'a str> {
+    by(OVERWRITE_IF_EXISTS_OR_ADD, headers, name)
+}
+
+/// A header that is to be put on in this way.
+fn by<'a>(action: i32, headers: &'a [HeaderValueOption], name: &str) -> Option<&'a str> {
     let header = headers.iter().find(|option| option.header.as_ref().unwrap().key == name)?;
-    assert_eq!(header.append_action, OVERWRITE_IF_EXISTS_OR_ADD);
+    assert_eq!(header.append_action, action, "{name}");
     Some(&header.header.as_ref().unwrap().value)
 }
 
@@ -125,9 +130,12 @@ async fn a_plan_is_told_to_the_client() {
     let asked = check_request("GET", "/orders/1", Some("Bearer bound"));
     for left in [1, 0] {
         let ok = check(&house, &asked).await.ok_response.expect("it passes");
-        let said = header(&ok.response_headers_to_add, "ratelimit").expect("a field");
+        let said = by(APPEND_IF_EXISTS_OR_ADD, &ok.response_headers_to_add, "ratelimit").expect("a field");
         assert!(said.starts_with(&format!("\"pro.day\";r={left};t=")), "{said}");
-        assert_eq!(header(&ok.response_headers_to_add, "ratelimit-policy"), Some("\"pro.day\";q=2;w=86400"));
+        assert_eq!(
+            by(APPEND_IF_EXISTS_OR_ADD, &ok.response_headers_to_add, "ratelimit-policy"),
+            Some("\"pro.day\";q=2;w=86400")
+        );
         assert_eq!(header(&ok.headers, "ratelimit"), None, "it is nothing to the API");
     }
     let response = check(&house, &asked).await;
@@ -158,8 +166,8 @@ async fn the_client_hears_by_envoy_that_its_secret_was_replaced() {
     let terms = Terms { deprecated, ..Terms::default() };
     house.admit_on(terms, "old", "alice", Client::Password, &["orders"]);
     let ok = check(&house, &check_request("GET", "/orders/7", Some("Bearer old"))).await.ok_response.unwrap();
-    assert_eq!(header(&ok.response_headers_to_add, "deprecation"), Some("@1688169599"));
-    assert_eq!(header(&ok.response_headers_to_add, "sunset"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    assert_eq!(by(ADD_IF_ABSENT, &ok.response_headers_to_add, "deprecation"), Some("@1688169599"));
+    assert_eq!(by(ADD_IF_ABSENT, &ok.response_headers_to_add, "sunset"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
     let ok = check(&house, &check_request("GET", "/orders/7", Some("Bearer good"))).await.ok_response.unwrap();
     assert_eq!(ok.response_headers_to_add, []);
 }
@@ -208,8 +216,11 @@ async fn denials_carry_status_challenge_reason_and_problem() {
     let demo = check_request("GET", "/open", Some("Bearer demo"));
     for said in ["\"demo.address\";r=1;t=30", "\"demo.address\";r=0;t=30"] {
         let ok = check(&house, &demo).await.ok_response.expect("it passes");
-        assert_eq!(header(&ok.response_headers_to_add, "ratelimit"), Some(said));
-        assert_eq!(header(&ok.response_headers_to_add, "ratelimit-policy"), Some("\"demo.address\";q=2;w=60"));
+        assert_eq!(by(APPEND_IF_EXISTS_OR_ADD, &ok.response_headers_to_add, "ratelimit"), Some(said));
+        assert_eq!(
+            by(APPEND_IF_EXISTS_OR_ADD, &ok.response_headers_to_add, "ratelimit-policy"),
+            Some("\"demo.address\";q=2;w=60")
+        );
     }
     let response = check(&house, &demo).await;
     assert_eq!(denial(&response), (429, "demo_rate", 8));
