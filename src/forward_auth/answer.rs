@@ -1,5 +1,5 @@
-//! Answers that proxies understand. Their header sections stay under 3 KiB: nginx reads one into a buffer of 4 KiB, and makes
-//! a 500 of what does not fit.
+//! Answers that proxies understand. Their header sections stay under 3 KiB, and under 5 KiB with what is put on them of plans:
+//! nginx reads one into a buffer of 4 KiB unless told otherwise, and makes a 500 of what does not fit.
 
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, HeaderName};

@@ -7,6 +7,7 @@ use keybearer::cli::examples::{Values, replace};
 use keybearer::config::{Config, Overrides};
 use keybearer::keys::ApiKey;
 use keybearer::limits::Rate;
+use keybearer::plans::Limit;
 use serde_json::Value;
 
 use crate::forge;
@@ -19,6 +20,9 @@ pub const DEMO_REQUESTS: u32 = 3;
 
 /// How often an account may use `/counted/…` in a day, by the route's plan.
 pub const PLAN_REQUESTS: u32 = 2;
+
+/// More than an answer to a proxy names.
+const MANY_GROUPS: usize = 32;
 
 const DEMO_KEY: &str = "kb_demodemodemo_ThisKeyIsPublicAndOpensDemoOnly01bQJ3X";
 
@@ -55,6 +59,14 @@ impl Keybearer {
             gateway.account(account, Some("open sesame")).await;
             gateway.licence(account, groups, None).await;
         }
+        // Whose name, groups and plan are as long as they may be, and as many as are told.
+        let many: Vec<String> = (0..MANY_GROUPS).map(|n| format!("g{n:063}")).collect();
+        for group in &many {
+            gateway.group(group, None).await;
+        }
+        let many: Vec<&str> = many.iter().map(String::as_str).chain(["orders"]).collect();
+        gateway.account(&longest(), Some("open sesame")).await;
+        gateway.licence(&longest(), &many, None).await;
         let key = gateway.key("acme").await;
         let by_grpc = kind == Kind::EnvoyGrpc;
         let addresses = gateway.gateway.addresses();
@@ -89,6 +101,11 @@ impl Keybearer {
         self.gateway().get("/token").basic("bob", "open sesame").await.token()
     }
 
+    /// A token of one about whom there is as much to say as there can be.
+    pub async fn long(&self) -> String {
+        self.gateway().get("/token").basic(&longest(), "open sesame").await.token()
+    }
+
     /// The Demo group's.
     pub async fn demo(&self) -> String {
         self.gateway().get("/token").basic(DEMO_KEY, "").await.token()
@@ -113,7 +130,12 @@ impl Keybearer {
     }
 }
 
-/// The example configuration, with everything switched on, a route for the Demo group, and one with a plan.
+/// The longest name of an account.
+fn longest() -> String {
+    "a".repeat(128)
+}
+
+/// The example configuration, with everything switched on, a route for the Demo group, and two with plans.
 fn configuration(file: &Path, socket: &Path) -> Config {
     let pairs = [
         ("#unix_socket = \"/run/keybearer/authz.sock\"", format!("unix_socket = \"{}\"", socket.display())),
@@ -126,7 +148,14 @@ fn configuration(file: &Path, socket: &Path) -> Config {
         "\n[[routes]]\nid = \"counted\"\npath = \"/counted/*\"\ngroups = [\"orders\"]\nplan = \"small\"\nforward_auth = true\n\
          \n[[plans]]\nid = \"small\"\nrequests_per_day = {PLAN_REQUESTS}\n\n[quotas]\nlegacy_fields = true\n"
     );
-    std::fs::write(file, text + demo + &counted).expect("a file");
+    let most = |name: &str| if name == "requests_per_second" { 1_000_000 } else { 999_999_999_999_999_u64 };
+    let limits: String = Limit::NAMES.map(|name| format!("{name} = {}\n", most(name))).concat();
+    let plan = "p".repeat(64);
+    let long = format!(
+        "\n[[routes]]\nid = \"long\"\npath = \"/long/*\"\ngroups = [\"orders\"]\nplan = \"{plan}\"\nforward_auth = true\n\
+         \n[[plans]]\nid = \"{plan}\"\n{limits}"
+    );
+    std::fs::write(file, text + demo + &counted + &long).expect("a file");
     Config::load(Some(file), std::iter::empty(), &Overrides::default()).unwrap_or_else(|faults| panic!("{faults}"))
 }
 

@@ -67,6 +67,7 @@ pub async fn play(kind: Kind) {
     case.keeps_connections().await;
     case.passes_the_limit_on().await;
     case.passes_quotas_on().await;
+    case.understands_the_longest_answer().await;
     case.revokes().await;
     case.without_an_answer().await;
 }
@@ -288,6 +289,17 @@ impl Case {
         assert_eq!((answer.status, said(&answer, "ratelimit")), (200, String::new()), "{:?}", self.kind);
         assert_eq!(said(&answer, "ratelimit-policy") + &said(&answer, "x-ratelimit-limit"), "", "{:?}", self.kind);
         self.only_seen();
+    }
+
+    /// A proxy that has no room for an answer takes it for none.
+    async fn understands_the_longest_answer(&self) {
+        let token = self.keybearer.long().await;
+        let answer = self.caller.get("/long/1", &token).await;
+        let groups = self.only_seen().headers["x-auth-groups"].len();
+        assert!(groups > 1900, "{:?}: {groups} bytes of groups: {answer:?}", self.kind);
+        assert_eq!(answer.status, 200, "{:?}: {answer:?}", self.kind);
+        let limits = said(&answer, "ratelimit-policy").matches(";q=").count();
+        assert_eq!(limits, if self.kind.tells_what_is_left() { 8 } else { 0 }, "{:?}: {answer:?}", self.kind);
     }
 
     async fn revokes(&self) {
