@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keybearer::cli::examples::{Values, replace};
 use keybearer::config::{Config, Overrides};
-use keybearer::keys::ApiKey;
+use keybearer::keys::{ApiKey, Start};
 use keybearer::limits::Rate;
 use keybearer::plans::Limit;
 use serde_json::Value;
@@ -94,6 +94,13 @@ impl Keybearer {
     /// A token for everything.
     pub async fn good(&self) -> String {
         self.gateway().token(&self.key).await
+    }
+
+    /// A token for everything, got with the secret that a key had before it was rolled.
+    pub async fn old(&self) -> String {
+        let key = self.gateway().key("acme").await;
+        self.gateway().roll(&key, "24h", Start::Now).await;
+        self.gateway().token(&key).await
     }
 
     /// A token of one who may see reports and no orders, got with a password.

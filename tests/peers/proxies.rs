@@ -43,7 +43,8 @@ impl Kind {
         )
     }
 
-    /// Whether clients hear with an answer of the API what plans leave; with a refusal they always do.
+    /// Whether clients hear with an answer of the API what plans leave, and that their key is an old one; what plans leave they
+    /// always hear with a refusal.
     pub fn tells_what_is_left(self) -> bool {
         self != Self::Traefik
     }

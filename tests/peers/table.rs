@@ -69,6 +69,7 @@ pub async fn play(kind: Kind) {
     case.keeps_connections().await;
     case.passes_the_limit_on().await;
     case.passes_quotas_on().await;
+    case.tells_of_an_old_key().await;
     case.understands_the_longest_answer().await;
     case.revokes().await;
     case.without_an_answer().await;

@@ -5,6 +5,8 @@
 --                               of a 200: the values of the five identity headers; each is set, if only to nothing
 --   txn.keybearer_challenge, _retry_after, _reason, _body
 --                               of a refusal: what the client is to be told; unset when Keybearer did not say it
+--   txn.keybearer_deprecation, _sunset
+--                               of a 200: that the key is an old one, and until when; unset otherwise
 --   txn.keybearer_limit, _limit_policy, _old_limit, _old_remaining, _old_reset
 --                               of both: what plans leave (RateLimit, RateLimit-Policy, X-RateLimit-…); unset as well
 --
@@ -28,6 +30,11 @@ local REFUSAL = {
     keybearer_challenge = "www-authenticate",
     keybearer_retry_after = "retry-after",
     keybearer_reason = "x-auth-reason",
+}
+
+local OLD_KEY = {
+    keybearer_deprecation = "deprecation",
+    keybearer_sunset = "sunset",
 }
 
 local LIMITS = {
@@ -90,6 +97,7 @@ local function ask(txn, where, name)
         for variable, which in pairs(IDENTITY) do
             txn:set_var("txn." .. variable, header(answer, which) or "")
         end
+        tell(txn, answer, OLD_KEY)
         tell(txn, answer, LIMITS)
         return status
     end

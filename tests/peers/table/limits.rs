@@ -35,8 +35,20 @@ impl Case {
         // Where there is no limit, nothing is said of one.
         let answer = self.caller.get("/orders/1", &token).await;
         assert_eq!((answer.status, said(&answer, "ratelimit")), (200, String::new()), "{:?}", self.kind);
-        assert_eq!(said(&answer, "ratelimit-policy") + &said(&answer, "x-ratelimit-limit"), "", "{:?}", self.kind);
+        let other = ["ratelimit-policy", "x-ratelimit-limit", "deprecation", "sunset"].map(|name| said(&answer, name));
+        assert_eq!(other.concat(), "", "{:?}: {answer:?}", self.kind);
         self.only_seen();
+    }
+
+    pub(super) async fn tells_of_an_old_key(&self) {
+        let token = self.keybearer.old().await;
+        let answer = self.caller.get("/orders/1", &token).await;
+        assert_eq!(answer.status, 200, "{:?}: {answer:?}", self.kind);
+        let seen = self.only_seen();
+        assert!(!seen.headers.contains_key("deprecation"), "{:?}: {seen:?}", self.kind);
+        let (since, until) = (said(&answer, "deprecation"), said(&answer, "sunset"));
+        let is_told = since.starts_with('@') && !since.contains(',') && until.ends_with("GMT");
+        assert_eq!(is_told, self.kind.tells_what_is_left(), "{:?}: {answer:?}", self.kind);
     }
 
     /// A proxy that has no room for an answer takes it for none.
