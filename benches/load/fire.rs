@@ -184,7 +184,8 @@ impl Scene {
             false => Target { from: FLOODER, ..self.target.clone() },
         };
         let addresses = u64::from((*flood_addresses).max(1));
-        at_pace(target, 64, flood / 2.0, time, || {
+        // More than can wait for a hash: were they fewer, the flood would wait for its own answers and be no flood.
+        at_pace(target, 256, flood / 2.0, time, || {
             n += 1;
             let request = request(TOKEN, &wrong(n, &known()));
             without_content(match many {
