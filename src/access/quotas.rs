@@ -88,7 +88,7 @@ impl Quotas {
         if who.is_demo() {
             // Addresses come and go, and are not worth being remembered by place.
             self.meters.make_room(now);
-            let on_route = Subject::RouteAddress(route.id.clone(), client.into());
+            let on_route = || Subject::RouteAddress(route.id.clone(), client.into());
             let mut all: Vec<_> = self.of_route(&state, route, on_route).into_iter().collect();
             all.extend(self.of_address(&state, client));
             return (!all.is_empty()).then(|| Arc::new(Bound::new(&self.meters, all, vec![])));
@@ -97,7 +97,7 @@ impl Quotas {
         if let Some(found) = state.bounds.get(&place) {
             return found.clone();
         }
-        let on_route = Subject::Route(route.id.clone(), who.account().clone());
+        let on_route = || Subject::Route(route.id.clone(), who.account().clone());
         let all: Vec<_> = self.of_key(&state, who).into_iter().chain(self.of_route(&state, route, on_route)).collect();
         let (options, each) = self.of_licences(&state, who, route);
         let is_bound = !all.is_empty() || !each.is_empty();
@@ -136,8 +136,8 @@ impl Quotas {
         Some(self.share(&self.known(state, plan)?, Subject::Key(*id)))
     }
 
-    fn of_route(&self, state: &State, route: &Route, whose: Subject) -> Option<Share> {
-        Some(self.share(&self.known(state, route.plan.as_ref()?)?, whose))
+    fn of_route(&self, state: &State, route: &Route, whose: impl FnOnce() -> Subject) -> Option<Share> {
+        Some(self.share(&self.known(state, route.plan.as_ref()?)?, whose()))
     }
 
     /// The shares of each licence by which the request reaches the route, and from which of them one is charged: where one group

@@ -1,9 +1,9 @@
 //! A question about a token: who asks, which token is meant, and whether it is any of the asker's business. Introspection and
 //! revocation begin with it.
 //!
-//! An account may ask about its own tokens, by whichever of its credentials. One with the group
-//! [`OPERATOR`] may ask about all. Whoever presents an access token in place of a credential may ask
-//! about its account's: it has what proves as much to every other path, and is no operator by it.
+//! An account may ask about its own tokens, by whichever of its credentials. One with the group [`OPERATOR`] may ask about all.
+//! Whoever presents an access token in place of a credential may ask about its account's: it has what proves as much to every
+//! other path, and is no operator by it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
